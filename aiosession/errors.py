@@ -1,0 +1,288 @@
+"""Every exception that aiosession raises: one tree, facts in attributes, messages that say what to do.
+
+    AioSessionError
+    ├── ArgumentError                       bad argument, known before any I/O
+    │   └── MappingError                    a mapping that cannot work (all problems at once)
+    ├── InvalidRequestError                 a call that does not fit the state of things
+    │   ├── UnmappedError                   a class or object without mapping
+    │   ├── NotLoadedError                  an attribute whose value nobody has loaded
+    │   ├── ConcurrentUseError              a second operation on a busy session
+    │   ├── PendingRollbackError            the transaction has failed; roll back first
+    │   ├── ResourceClosedError             use after close
+    │   ├── UnboundExecutionError           no engine for this statement
+    │   ├── WrongEventLoopError             engine made on another event loop
+    │   ├── NoResultFound, MultipleResultsFound
+    │   └── ObjectNotFoundError             get_one() or refresh() of a row that is not there
+    ├── FlushError
+    │   ├── StaleDataError                  a write matched another number of rows than it should
+    │   └── CircularDependencyError         rows that need each other first
+    ├── PoolTimeoutError                    no connection within the timeout; names the holders
+    └── DatabaseError                       the database said no; the driver's error is the cause
+        ├── OperationalError
+        │   ├── SerializationError, DeadlockError, LockNotAvailableError      retryable = True
+        │   ├── DisconnectError, StatementTimeoutError
+        │   └── CommitOutcomeUnknownError
+        ├── IntegrityError
+        │   └── UniqueViolationError, ForeignKeyViolationError, NotNullViolationError, CheckViolationError
+        └── DataError, ProgrammingError, InternalError, NotSupportedError
+
+Each also derives from the class of ``sqlalchemy.exc`` that existing handlers catch.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, Final
+
+from sqlalchemy import exc as core_exc
+
+
+class AioSessionError(Exception):
+    """Root of every error of this package."""
+
+
+class ArgumentError(AioSessionError, core_exc.ArgumentError):
+    """An argument cannot mean anything; raised before any I/O."""
+
+
+class MappingError(ArgumentError, core_exc.InvalidRequestError):
+    """Mappings cannot work; *problems* lists every one that was found."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems: Final = problems
+        text = problems[0] if len(problems) == 1 else "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(text if len(problems) == 1 else f"{len(problems)} mapping problems:\n{text}")
+
+
+class InvalidRequestError(AioSessionError, core_exc.InvalidRequestError):
+    """The call does not fit the present state of the session, object or connection."""
+
+
+class UnmappedError(InvalidRequestError):
+    """A class or an object that is not mapped was given where an entity is needed."""
+
+    def __init__(self, subject: object) -> None:
+        kind = f"class {subject.__qualname__}" if isinstance(subject, type) else f"an object of {type(subject)!r}"
+        super().__init__(
+            f"{kind} is not mapped; derive the class from a DeclarativeBase or map it with registry.map_imperatively()"
+        )
+        self.subject: Final = subject
+
+
+class NotLoadedError(InvalidRequestError):
+    """An attribute was read whose value is not in memory; reading never does I/O."""
+
+    def __init__(self, *, owner: type, attribute: str, key: object, reason: str, remedy: str) -> None:
+        super().__init__(f"{owner.__name__}.{attribute} of {key} is not loaded: {reason}. {remedy}")
+        self.owner: Final = owner
+        self.attribute: Final = attribute
+        self.key: Final = key
+        self.reason: Final = reason
+        self.remedy: Final = remedy
+
+
+class ConcurrentUseError(InvalidRequestError):
+    """A second operation was begun while another one of the same session is in flight; nothing was touched."""
+
+    def __init__(self, *, operation: str, task: str, where: str, running: tuple[str, str, str]) -> None:
+        running_operation, running_task, running_where = running
+        super().__init__(
+            f"{operation} in {task} (at {where}) cannot start: {running_operation} of the same session is in flight in "
+            f"{running_task} (at {running_where}). A session runs one operation at a time; give each task its own "
+            f"session, or use `async with session.fork() as other`"
+        )
+        self.operation: Final = operation
+        self.task: Final = task
+        self.where: Final = where
+        self.running_operation: Final = running_operation
+        self.running_task: Final = running_task
+        self.running_where: Final = running_where
+
+
+class PendingRollbackError(InvalidRequestError, core_exc.PendingRollbackError):
+    """The transaction has failed and must be rolled back before the session can go on."""
+
+    def __init__(self, cause: BaseException | None) -> None:
+        because = "" if cause is None else f" because of {type(cause).__name__}: {cause}"
+        super().__init__(f"this transaction has failed{because}; call `await session.rollback()` before going on")
+        self.cause: Final = cause
+
+
+class ResourceClosedError(InvalidRequestError, core_exc.ResourceClosedError):
+    """A session, connection, transaction or result was used after it was closed."""
+
+
+class UnboundExecutionError(InvalidRequestError, core_exc.UnboundExecutionError):
+    """No engine or connection is known for a statement or class."""
+
+
+class WrongEventLoopError(InvalidRequestError):
+    """An engine's pool was used on another event loop than the one it belongs to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this engine's connections belong to another event loop; create one engine per event loop, or "
+            "`await engine.dispose()` on the old loop before using it on a new one"
+        )
+
+
+class NoResultFound(InvalidRequestError, core_exc.NoResultFound):  # noqa: N818 - the name that people catch
+    """One row was required and none came."""
+
+
+class MultipleResultsFound(InvalidRequestError, core_exc.MultipleResultsFound):  # noqa: N818 - the name people catch
+    """One row at most was required and more came."""
+
+
+class ObjectNotFoundError(NoResultFound):
+    """The row of an object is not in the database (any more)."""
+
+    def __init__(self, owner: type, identity: object) -> None:
+        super().__init__(f"no row of {owner.__name__} with primary key {identity}")
+        self.owner: Final = owner
+        self.identity: Final = identity
+
+
+class FlushError(AioSessionError):
+    """Pending changes cannot be written as they are."""
+
+
+class StaleDataError(FlushError):
+    """A write matched another number of rows than objects: somebody else changed or deleted them."""
+
+    def __init__(self, *, table: str, operation: str, expected: int, matched: int) -> None:
+        super().__init__(
+            f"{operation} on table {table!r} was expected to match {expected} row(s) and matched {matched}: rows were "
+            f"changed or deleted elsewhere; roll back, load them again and repeat the change"
+        )
+        self.table: Final = table
+        self.operation: Final = operation
+        self.expected: Final = expected
+        self.matched: Final = matched
+
+
+class CircularDependencyError(FlushError, core_exc.CircularDependencyError):
+    """Rows need each other to exist first; one of the relations has to use ``post_update=True``."""
+
+    def __init__(self, message: str, cycle: Sequence[object] = ()) -> None:
+        Exception.__init__(self, message)
+        self.cycles = set()
+        self.edges = set()
+        self.cycle: Final = tuple(cycle)
+
+
+class PoolTimeoutError(AioSessionError, core_exc.TimeoutError):
+    """No connection became free in time; *holders* says who has them and since when."""
+
+    def __init__(self, *, timeout: float, size: int, holders: Sequence[str], waiting: int) -> None:
+        listing = "".join(f"\n  - {holder}" for holder in holders)
+        super().__init__(
+            f"no connection became free within {timeout:g} s: all {size} are in use and {waiting} more task(s) wait. "
+            f"Close sessions sooner or raise pool_size/max_overflow. Held by:{listing}"
+        )
+        self.timeout: Final = timeout
+        self.size: Final = size
+        self.holders: Final = tuple(holders)
+        self.waiting: Final = waiting
+
+
+class DatabaseError(AioSessionError, core_exc.DatabaseError):
+    """The database or its driver refused a statement; the driver's own error is the cause and ``orig``."""
+
+    retryable: ClassVar[bool] = False
+    code: str = ""  # Core's numbers link to pages about Core
+
+    def __init__(
+        self,
+        statement: str | None,
+        parameters: Sequence[object] | None,
+        orig: BaseException,
+        *,
+        hide_parameters: bool = False,
+    ) -> None:
+        core_exc.DatabaseError.__init__(self, statement, parameters, orig, hide_parameters=hide_parameters)
+
+    @property
+    def sql(self) -> str | None:
+        """The text of the statement that failed."""
+        return self.statement
+
+
+class OperationalError(DatabaseError, core_exc.OperationalError):
+    """The database could not do it now: connection, resources, locks."""
+
+
+class SerializationError(OperationalError):
+    """The transaction could not be serialized with others; repeat it from its beginning."""
+
+    retryable = True
+
+
+class DeadlockError(OperationalError):
+    """The transaction was chosen as the victim of a deadlock; repeat it from its beginning."""
+
+    retryable = True
+
+
+class LockNotAvailableError(OperationalError):
+    """A lock was not to be had (NOWAIT, lock timeout, busy database file)."""
+
+    retryable = True
+
+
+class DisconnectError(OperationalError):
+    """The connection to the database is lost."""
+
+
+class StatementTimeoutError(OperationalError):
+    """The server cancelled the statement because it took too long."""
+
+
+class CommitOutcomeUnknownError(OperationalError):
+    """COMMIT was sent and its reply never came: the work may or may not be in the database.
+
+    ``await error.resolve()`` asks the database and returns True (committed), False (rolled back) or None (the
+    database cannot tell).
+    """
+
+    def __init__(self, orig: BaseException, resolve: Callable[[], Awaitable[bool | None]]) -> None:
+        super().__init__("COMMIT", None, orig)
+        self._resolve = resolve
+
+    async def resolve(self) -> bool | None:
+        """Ask the database whether the transaction was committed; None if it cannot tell."""
+        return await self._resolve()
+
+
+class IntegrityError(DatabaseError, core_exc.IntegrityError):
+    """A constraint was violated."""
+
+
+class UniqueViolationError(IntegrityError):
+    """A unique constraint or primary key was violated."""
+
+
+class ForeignKeyViolationError(IntegrityError):
+    """A foreign key points nowhere, or a row that is still referenced was deleted."""
+
+
+class NotNullViolationError(IntegrityError):
+    """A column that may not be NULL got none."""
+
+
+class CheckViolationError(IntegrityError):
+    """A check or exclusion constraint was violated."""
+
+
+class DataError(DatabaseError, core_exc.DataError):
+    """A value does not fit its column: type, range, length, encoding."""
+
+
+class ProgrammingError(DatabaseError, core_exc.ProgrammingError):
+    """The statement is wrong: syntax, unknown table or column, missing privilege."""
+
+
+class InternalError(DatabaseError, core_exc.InternalError):
+    """The database's own failure, or a transaction already aborted."""
+
+
+class NotSupportedError(DatabaseError, core_exc.NotSupportedError):
+    """The database cannot do this."""
