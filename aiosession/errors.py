@@ -2,7 +2,8 @@
 
     AioSessionError
     ├── ArgumentError                       bad argument, known before any I/O
-    │   └── MappingError                    a mapping that cannot work (all problems at once)
+    │   ├── MappingError                    a mapping that cannot work (all problems at once)
+    │   └── UnknownAttributeError           a constructor was given a name the class does not have
     ├── InvalidRequestError                 a call that does not fit the state of things
     │   ├── UnmappedError                   a class or object without mapping
     │   ├── NotLoadedError                  an attribute whose value nobody has loaded
@@ -29,7 +30,8 @@
 Each also derives from the class of ``sqlalchemy.exc`` that existing handlers catch.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import ClassVar, Final
 
 from sqlalchemy import exc as core_exc
@@ -50,6 +52,17 @@ class MappingError(ArgumentError, core_exc.InvalidRequestError):
         self.problems: Final = problems
         text = problems[0] if len(problems) == 1 else "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(text if len(problems) == 1 else f"{len(problems)} mapping problems:\n{text}")
+
+
+class UnknownAttributeError(ArgumentError, TypeError):
+    """A constructor was given a keyword that is no attribute of the class."""
+
+    def __init__(self, owner: type, attribute: str, known: Iterable[str]) -> None:
+        matches = get_close_matches(attribute, list(known), n=2)
+        hint = f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
+        super().__init__(f"{owner.__name__} has no attribute {attribute!r}{hint}")
+        self.owner: Final = owner
+        self.attribute: Final = attribute
 
 
 class InvalidRequestError(AioSessionError, core_exc.InvalidRequestError):

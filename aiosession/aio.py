@@ -1,0 +1,232 @@
+"""The one place above the drivers that knows an event loop may exist.
+
+`finish` runs what must come to its end (COMMIT, clean-up) although the caller is cancelled, but not for ever. `Guard`
+refuses a second operation on an object that runs one. Neither needs an event loop as long as nothing suspends, so that
+coroutines over a driver that never waits can be driven with ``coroutine.send(None)``.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Coroutine, Generator
+from contextlib import suppress
+from types import CodeType, FrameType, TracebackType
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+
+from aiosession.errors import ConcurrentUseError
+
+_T = TypeVar("_T")
+
+GRACE: Final = 0.5
+"""Seconds that an operation past its deadline gets to react to its cancellation before it is abandoned."""
+
+_PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_running: Final[set[asyncio.Task[Any]]] = set()
+"""The event loop itself holds its tasks weakly only."""
+
+
+class _Rest(Generic[_T]):
+    """What is left of a coroutine that has suspended once: awaiting it goes on where the coroutine stopped."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, _T], waits_for: object) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[object, object, _T]:
+        coroutine, waits_for = self._coroutine, self._waits_for
+        try:
+            while True:
+                try:
+                    answer = yield waits_for
+                except BaseException as error:
+                    waits_for = coroutine.throw(error)
+                else:
+                    waits_for = coroutine.send(answer)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
+async def _run(rest: _Rest[_T]) -> _T:
+    return await rest
+
+
+async def finish(coroutine: Coroutine[Any, Any, _T], *, deadline: float) -> _T:
+    """Run *coroutine* to its end even if the caller is cancelled; then raise the cancellation.
+
+    After *deadline* seconds the coroutine itself is cancelled and `TimeoutError` raised (or the caller's cancellation,
+    if there is one; the coroutine's own error is then its cause). Its first step runs in the caller's task, the others
+    in a task of their own: it must not enter a task-bound timeout or cancel scope before it first waits.
+    """
+    try:
+        waits_for = coroutine.send(None)
+    except StopIteration as end:
+        result: _T = end.value
+        return result
+    rest = _Rest(coroutine, waits_for)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return await rest
+    task = loop.create_task(_run(rest))
+    _running.add(task)
+    task.add_done_callback(_ended)
+    return await _shielded(task, deadline)
+
+
+async def _shielded(task: asyncio.Task[_T], deadline: float) -> _T:
+    """Return the result of *task*; cancel it after *deadline* seconds, leave it alone a little later."""
+    interruption = await _wait(task, deadline)
+    too_late = not task.done()
+    if too_late:
+        task.cancel()
+        interruption = await _wait(task, GRACE) or interruption
+    failure = _failure(task)
+    if interruption is not None:
+        raise interruption from failure
+    if failure is None:
+        return task.result()
+    if too_late:
+        raise TimeoutError(f"not finished within {deadline:g} s and given up") from failure
+    raise failure
+
+
+def _failure(task: asyncio.Task[object]) -> BaseException | None:
+    if not task.done() or task.cancelled():
+        return asyncio.CancelledError()
+    return task.exception()
+
+
+async def _wait(task: asyncio.Task[Any], seconds: float) -> asyncio.CancelledError | None:
+    """Wait until *task* is done or *seconds* are over, whatever arrives; return a cancellation that did."""
+    ends = time.monotonic() + seconds
+    try:
+        await _wait_once(task, seconds)
+    except asyncio.CancelledError as error:
+        # A cancel scope of anyio delivers its cancellation again and again, unless there is a shield.
+        with anyio.CancelScope(shield=True):
+            while not task.done() and time.monotonic() < ends:
+                with suppress(asyncio.CancelledError):
+                    await _wait_once(task, ends - time.monotonic())
+        return error
+    return None
+
+
+async def _wait_once(task: asyncio.Task[Any], seconds: float) -> None:
+    """Wait until *task* is done or *seconds* are over; being cancelled does not touch the task."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def release(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = loop.call_later(seconds, release)
+    task.add_done_callback(release)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        task.remove_done_callback(release)
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    """Let go of a task, and keep its error out of the log when nobody waits for it any more."""
+    _running.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
+def current_task() -> "asyncio.Task[Any] | None":
+    """Return the running task; None outside of any, and where no event loop runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def task_name() -> str:
+    """Return what to call the running task in a message."""
+    return _name(current_task())
+
+
+def _name(task: "asyncio.Task[Any] | None") -> str:
+    return "no task" if task is None else f"task {task.get_name()!r}"
+
+
+class Place:
+    """A place in the user's code; the line is looked up when somebody asks."""
+
+    __slots__ = ("_code", "_instruction")
+
+    def __init__(self, frame: FrameType) -> None:
+        self._code: CodeType = frame.f_code
+        self._instruction = frame.f_lasti
+
+    def describe(self) -> str:
+        """Return file and line."""
+        line = self._code.co_firstlineno
+        for start, end, number in self._code.co_lines():
+            if start <= self._instruction < end and number is not None:
+                line = number
+                break
+        return f"{self._code.co_filename}:{line}"
+
+
+def users_place(depth: int = 1) -> Place:
+    """Return the innermost place outside this package on the stack of the caller."""
+    frame = sys._getframe(depth)  # noqa: SLF001 - the documented way to a frame
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    return Place(frame)
+
+
+class Guard:
+    """Lets one operation at a time through; costs next to nothing while nobody breaks the rule.
+
+    Use ``with guard.enter("flush"):`` around the body of the operation.
+    """
+
+    __slots__ = ("_operation", "_place", "_task")
+
+    def __init__(self) -> None:
+        self._operation: str | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._place: Place | None = None
+
+    @property
+    def running(self) -> str | None:
+        """The operation in flight, None if there is none."""
+        return self._operation
+
+    def enter(self, operation: str) -> "Guard":
+        """Begin *operation*, to be ended by leaving the ``with`` block; refuse it if another one is in flight."""
+        if self._operation is not None:
+            raise self._conflict(operation)
+        self._operation = operation
+        self._task = current_task()
+        self._place = users_place(2)
+        return self
+
+    def _conflict(self, operation: str) -> ConcurrentUseError:
+        return ConcurrentUseError(
+            operation=operation,
+            task=task_name(),
+            where=users_place(3).describe(),
+            running=(str(self._operation), _name(self._task), "?" if self._place is None else self._place.describe()),
+        )
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._operation = None
+        self._task = None
+        self._place = None

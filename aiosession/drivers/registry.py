@@ -1,0 +1,63 @@
+"""Which driver does a URL mean? The built-in ones and those of other packages, found by entry points."""
+
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from types import MappingProxyType
+from typing import Final, cast
+
+from sqlalchemy import URL
+
+from aiosession.drivers.arguments import suggestion
+from aiosession.drivers.protocol import DriverFactory
+from aiosession.errors import ArgumentError
+
+GROUP: Final = "aiosession.drivers"
+"""The entry-point group: names are URL schemes (``postgresql+asyncpg``), values are classes of drivers."""
+
+BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "postgresql+asyncpg": "aiosession.drivers.asyncpg:AsyncpgDriver",
+        "sqlite+aiosqlite": "aiosession.drivers.aiosqlite:AiosqliteDriver",
+    }
+)
+DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
+    {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+)
+"""What a URL without a driver means."""
+_FOR_TESTS: Final = "aiosession.testing.scripted:ScriptedDriver"
+_EXTRAS: Final[Mapping[str, str]] = MappingProxyType({"psycopg": "psycopg", "asyncmy": "mysql"})
+
+
+def driver_names() -> list[str]:
+    """Return the names of all drivers that are installed."""
+    return sorted({*BUILT_IN, *(entry.name for entry in metadata.entry_points(group=GROUP))})
+
+
+def load_driver(url: URL) -> DriverFactory:
+    """Return the class of driver that *url* asks for."""
+    name = DEFAULTS.get(url.drivername, url.drivername)
+    target = BUILT_IN.get(name) or _entry_point(name)
+    if name.endswith("+scripted"):
+        target = _FOR_TESTS
+    if target is None:
+        known = driver_names()
+        raise ArgumentError(
+            f"no driver for {url.drivername!r} is installed{suggestion(url.drivername, [*known, *DEFAULTS])}; "
+            f"installed are {', '.join(known)}"
+        )
+    return _load(name, target)
+
+
+def _entry_point(name: str) -> str | None:
+    return next((entry.value for entry in metadata.entry_points(group=GROUP) if entry.name == name), None)
+
+
+def _load(name: str, target: str) -> DriverFactory:
+    module, _, attribute = target.partition(":")
+    try:
+        return cast("DriverFactory", getattr(import_module(module), attribute))
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        extra = _EXTRAS.get(missing)
+        remedy = f"pip install 'aiosession[{extra}]'" if extra else f"pip install {missing}"
+        raise ArgumentError(f"the driver {name} needs the package {missing!r}: {remedy}") from error

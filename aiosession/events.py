@@ -1,0 +1,85 @@
+"""Hook points: places where handlers, plain or ``async``, can be attached.
+
+A hook costs one falsy check while it has no handlers: guard the call with ``if hook:``.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, ParamSpec, TypeAlias, TypeVar
+
+_P = ParamSpec("_P")
+_H = TypeVar("_H", bound=Callable[..., object])
+
+Handler: TypeAlias = Callable[_P, Awaitable[object] | object]
+
+
+class Hook(Generic[_P]):
+    """One place where something happens; handlers are called in the order in which they were attached."""
+
+    __slots__ = ("_handlers", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._handlers: tuple[Callable[_P, object], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self._handlers)
+
+    def __iter__(self) -> Iterator[Callable[_P, object]]:
+        return iter(self._handlers)
+
+    def add(self, handler: Callable[_P, object], *, first: bool = False) -> None:
+        """Attach *handler*, a function or a coroutine function."""
+        self._handlers = (handler, *self._handlers) if first else (*self._handlers, handler)
+
+    def remove(self, handler: Callable[_P, object]) -> None:
+        """Detach *handler*; a call under way still reaches it."""
+        self._handlers = tuple(known for known in self._handlers if known != handler)
+
+    @contextmanager
+    def listening(self, handler: Callable[_P, object]) -> Iterator[None]:
+        """Attach *handler* for the length of a ``with`` block."""
+        self.add(handler)
+        try:
+            yield
+        finally:
+            self.remove(handler)
+
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Call every handler and await those that are ``async``; the first error ends it."""
+        for handler in self._handlers:
+            answer = handler(*args, **kwargs)
+            if inspect.isawaitable(answer):
+                await answer
+
+
+@dataclass(slots=True)
+class StatementEvent:
+    """A statement on its way to the database and, afterwards, what became of it."""
+
+    sql: str
+    parameters: object
+    """A sequence of values; for `many` a sequence of such sequences."""
+    kind: str
+    """The statement's verb in capitals (SELECT, INSERT, BEGIN, COMMIT, SAVEPOINT, ...)."""
+    many: bool = False
+    """It is run once for each row of parameters."""
+    duration: float | None = None
+    """Seconds until the answer; None before the statement."""
+    row_count: int | None = None
+    error: BaseException | None = None
+
+
+class StatementHooks:
+    """What an engine tells about its statements."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self) -> None:
+        self.before: Hook[[StatementEvent]] = Hook("before statement")
+        self.after: Hook[[StatementEvent]] = Hook("after statement")
+
+    def __bool__(self) -> bool:
+        return bool(self.before) or bool(self.after)

@@ -1,0 +1,101 @@
+"""Fixtures only: the databases that every behaviour test runs on, and ways to look at what happened."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from blockbuster import blockbuster_ctx
+
+from aiosession.engine.create import create_async_engine
+from aiosession.engine.engine import AsyncEngine
+from aiosession.testing.postgres import HOW_TO_GET, PostgresCluster, find_binaries
+from aiosession.testing.statements import StatementLog
+
+DATABASES = [
+    pytest.param("sqlite", id="sqlite"),
+    pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
+]
+EMPTY_DATABASE = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend';
+    DO $$
+    DECLARE name text;
+    BEGIN
+        FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+            EXECUTE format('DROP SCHEMA %I CASCADE', name);
+        END LOOP;
+    END $$;
+    CREATE SCHEMA public;
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_blocking_calls() -> Iterator[None]:
+    """Fail whatever blocks the event loop from within our package."""
+    with blockbuster_ctx("aiosession") as detector:
+        for function in detector.functions.values():
+            # asyncpg looks for ~/.pgpass when it connects without a password
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresCluster]:
+    """Start a server for this test process, if there is one to start."""
+    if find_binaries() is None:
+        pytest.skip(HOW_TO_GET)
+    cluster = PostgresCluster()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+async def postgresql_url(postgres: PostgresCluster) -> str:
+    """Name a database on the server that has nothing in it and nobody connected."""
+    connection = await asyncpg.connect(postgres.url(driver="postgresql"))
+    try:
+        await connection.execute(EMPTY_DATABASE)
+    finally:
+        await connection.close()
+    return postgres.url()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Name a file that does not exist yet."""
+    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Name an empty database; once for each system."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """Open an engine on an empty database; at the end nobody may hold a connection."""
+    asyncio.get_running_loop().set_debug(bool(os.environ.get("AIOSESSION_TEST_DEBUG")))
+    engine = create_async_engine(database_url)
+    yield engine
+    holders = engine.pool.status().holders
+    await engine.dispose()
+    assert not holders, f"connections were not given back: {[str(holder) for holder in holders]}"
+
+
+@pytest.fixture
+async def observer(database_url: str, engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """Open a second engine on the same database, to look at it from outside."""
+    observer = create_async_engine(database_url)
+    yield observer
+    await observer.dispose()
+
+
+@pytest.fixture
+def statements(engine: AsyncEngine) -> StatementLog:
+    """Listen to what the engine sends."""
+    return StatementLog(engine)

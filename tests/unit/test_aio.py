@@ -1,0 +1,265 @@
+"""`finish` brings work to its end whatever happens to the caller; `Guard` lets one operation through at a time."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+
+from aiosession import aio
+from aiosession.errors import ConcurrentUseError
+
+SOON = 5.0
+
+
+class Work:
+    """Something to finish: waits for `gate`, then notes that it was done."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.is_begun = asyncio.Event()
+        self.is_done = False
+
+    async def __call__(self) -> str:
+        self.is_begun.set()
+        await self.gate.wait()
+        await asyncio.sleep(0)
+        self.is_done = True
+        return "done"
+
+
+async def test_the_result_of_the_work_is_returned() -> None:
+    work = Work()
+    work.gate.set()
+
+    assert await aio.finish(work(), deadline=SOON) == "done"
+
+
+async def test_the_error_of_the_work_is_raised() -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await aio.finish(fail(), deadline=SOON)
+
+
+async def test_an_error_before_the_first_wait_is_raised() -> None:
+    async def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await aio.finish(fail(), deadline=SOON)
+
+
+def test_work_that_never_waits_needs_no_event_loop() -> None:
+    async def nothing() -> int:
+        return 5
+
+    coroutine = aio.finish(nothing(), deadline=SOON)
+
+    with pytest.raises(StopIteration) as end:
+        coroutine.send(None)
+    assert end.value.value == 5
+
+
+async def test_work_that_never_waits_makes_no_task() -> None:
+    async def nothing() -> int:
+        return len(asyncio.all_tasks())
+
+    assert await aio.finish(nothing(), deadline=SOON) == 1
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_cancelled_caller_hears_of_it_after_the_work_is_done() -> None:
+    work = Work()
+    caller = asyncio.create_task(aio.finish(work(), deadline=SOON))
+    await work.is_begun.wait()
+
+    caller.cancel()
+    await asyncio.sleep(0)
+    assert not caller.done()
+    work.gate.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert work.is_done
+
+
+async def test_many_cancellations_do_not_stop_the_work() -> None:
+    work = Work()
+    caller = asyncio.create_task(aio.finish(work(), deadline=SOON))
+    await work.is_begun.wait()
+
+    for _ in range(5):
+        caller.cancel()
+        await asyncio.sleep(0)
+    work.gate.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert work.is_done
+
+
+async def test_a_cancel_scope_that_keeps_cancelling_does_not_stop_the_work() -> None:
+    work = Work()
+    asyncio.get_running_loop().call_later(0.05, work.gate.set)
+
+    with anyio.CancelScope() as scope:
+        asyncio.get_running_loop().call_soon(scope.cancel)
+        await aio.finish(work(), deadline=SOON)
+
+    assert work.is_done
+    assert scope.cancelled_caught
+
+
+async def test_a_timeout_around_the_work_becomes_a_timeout_error() -> None:
+    work = Work()
+    asyncio.get_running_loop().call_later(0.05, work.gate.set)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await aio.finish(work(), deadline=SOON)
+
+    assert work.is_done
+
+
+async def test_the_error_of_the_work_is_the_cause_of_the_cancellation() -> None:
+    gate = asyncio.Event()
+
+    async def fail() -> None:
+        await gate.wait()
+        raise KeyError("x")
+
+    caller = asyncio.create_task(aio.finish(fail(), deadline=SOON))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await caller
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+async def test_work_past_its_deadline_is_cancelled() -> None:
+    work = Work()
+
+    with pytest.raises(TimeoutError):
+        await aio.finish(work(), deadline=0.01)
+
+    assert not work.is_done
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_work_that_resists_its_cancellation_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "GRACE", 0.01)
+    gate = asyncio.Event()
+
+    async def resist() -> None:
+        while not gate.is_set():
+            try:
+                await gate.wait()
+            except asyncio.CancelledError:
+                continue
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await aio.finish(resist(), deadline=0.01)
+    assert time.monotonic() - started < 1
+
+    gate.set()
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+
+
+async def test_a_cancelled_caller_waits_no_longer_than_the_deadline() -> None:
+    work = Work()
+    caller = asyncio.create_task(aio.finish(work(), deadline=0.05))
+    await work.is_begun.wait()
+    caller.cancel()
+
+    started = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert time.monotonic() - started < 1
+
+
+async def test_a_bare_yield_in_the_work_is_passed_on() -> None:
+    async def steps() -> int:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return 3
+
+    assert await aio.finish(steps(), deadline=SOON) == 3
+
+
+def test_a_guard_lets_operations_through_one_after_the_other() -> None:
+    guard = aio.Guard()
+
+    for name in ("flush", "commit"):
+        with guard.enter(name):
+            assert guard.running == name
+
+    assert guard.running is None
+
+
+def test_a_guard_is_free_again_after_an_error() -> None:
+    guard = aio.Guard()
+
+    with pytest.raises(KeyError), guard.enter("flush"):
+        raise KeyError
+
+    assert guard.running is None
+
+
+def test_a_second_operation_in_no_task_is_refused_and_changes_nothing() -> None:
+    guard = aio.Guard()
+
+    with guard.enter("flush"):
+        with pytest.raises(ConcurrentUseError) as caught, guard.enter("commit"):
+            raise AssertionError("not reached")
+        assert guard.running == "flush"
+
+    assert caught.value.task == "no task"
+
+
+async def test_the_error_names_both_tasks_operations_and_places() -> None:
+    guard = aio.Guard()
+    gate = asyncio.Event()
+
+    async def first() -> None:
+        with guard.enter("flush"):
+            await gate.wait()
+
+    async def second() -> None:
+        with guard.enter("commit"):
+            raise AssertionError("not reached")
+
+    running = asyncio.create_task(first(), name="writer")
+    await asyncio.sleep(0)
+    with pytest.raises(ConcurrentUseError) as caught:
+        await asyncio.create_task(second(), name="reader")
+    gate.set()
+    await running
+
+    error = caught.value
+    assert (error.operation, error.task) == ("commit", "task 'reader'")
+    assert (error.running_operation, error.running_task) == ("flush", "task 'writer'")
+    assert error.where == _line_of(second, "guard.enter")
+    assert error.running_where == _line_of(first, "guard.enter")
+
+
+def _line_of(function: Callable[[], Coroutine[Any, Any, None]], text: str) -> str:
+    lines, start = inspect.getsourcelines(function)
+    number = next(index for index, line in enumerate(lines) if text in line)
+    return f"{inspect.getsourcefile(function)}:{start + number}"
+
+
+async def test_task_name_says_who_runs() -> None:
+    async def name() -> str:
+        return aio.task_name()
+
+    assert await asyncio.create_task(name(), name="me") == "task 'me'"
