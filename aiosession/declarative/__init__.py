@@ -1,1 +1,1 @@
-""""""
+"""How classes become entities: annotations, declarations, registries."""

@@ -1,0 +1,52 @@
+"""Say which operations travel from an object along a relation."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from enum import Flag, auto
+
+from aiosession.errors import ArgumentError
+
+
+class Cascade(Flag):
+    """The operations on a parent that also happen to the objects of a relation."""
+
+    SAVE_UPDATE = auto()
+    MERGE = auto()
+    REFRESH_EXPIRE = auto()
+    EXPUNGE = auto()
+    DELETE = auto()
+    DELETE_ORPHAN = auto()
+    ALL = SAVE_UPDATE | MERGE | REFRESH_EXPIRE | EXPUNGE | DELETE
+    DEFAULT = SAVE_UPDATE | MERGE
+    NONE = 0
+
+    @classmethod
+    def parse(cls, text: "str | Iterable[str] | Cascade") -> "Cascade":
+        """Read ``"all, delete-orphan"`` or a sequence of such words; unknown words are refused."""
+        if isinstance(text, Cascade):
+            return text
+        words = text.split(",") if isinstance(text, str) else list(text)
+        result = cls.NONE
+        for word in filter(None, (word.strip() for word in words)):
+            if word not in _WORDS:
+                raise ArgumentError(_unknown(word))
+            result |= _WORDS[word]
+        return result
+
+
+_WORDS = {
+    "save-update": Cascade.SAVE_UPDATE,
+    "merge": Cascade.MERGE,
+    "refresh-expire": Cascade.REFRESH_EXPIRE,
+    "expunge": Cascade.EXPUNGE,
+    "delete": Cascade.DELETE,
+    "delete-orphan": Cascade.DELETE_ORPHAN,
+    "all": Cascade.ALL,
+    "none": Cascade.NONE,
+}
+
+
+def _unknown(word: str) -> str:
+    near = get_close_matches(word, _WORDS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_WORDS))}"
+    return f"unknown cascade {word!r}; {hint}"

@@ -1,0 +1,74 @@
+"""What a user's editor infers about sessions; checked by mypy and pyright, never run."""
+
+from typing import Any, assert_type
+
+from sqlalchemy import func, select, text, update
+
+from aiosession import (
+    AsyncEngine,
+    AsyncResult,
+    AsyncScalarResult,
+    AsyncSession,
+    AsyncSessionTransaction,
+    DeclarativeBase,
+    FlushPlan,
+    Mapped,
+    Mapper,
+    Result,
+    ScalarResult,
+    async_sessionmaker,
+    inspect,
+    mapped_column,
+    object_session,
+)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "user"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Audited(AsyncSession):
+    pass
+
+
+async def queries(session: AsyncSession) -> None:
+    assert_type(await session.get(User, 1), User | None)
+    assert_type(await session.get_one(User, 1), User)
+    assert_type(await session.execute(select(User)), Result[User])
+    assert_type(await session.execute(select(User.id, User.name)), Result[int, str])
+    assert_type((await session.execute(select(User.id, User.name))).all()[0]._tuple(), tuple[int, str])
+    assert_type(await session.scalars(select(User)), ScalarResult[User])
+    assert_type((await session.scalars(select(User.name))).all(), list[str])
+    assert_type(await session.scalar(select(func.count(User.id))), int | None)
+    assert_type(await session.stream(select(User)), AsyncResult[User])
+    assert_type(await session.stream_scalars(select(User.name)), AsyncScalarResult[str])
+    assert_type(await session.execute(update(User)), Result[*tuple[Any, ...]])
+    assert_type(await session.execute(text("SELECT 1"), {"a": 1}), Result[*tuple[Any, ...]])
+
+
+async def transactions(session: AsyncSession) -> None:
+    assert_type(await session.begin(), AsyncSessionTransaction)
+    async with session.begin_nested() as savepoint:
+        assert_type(savepoint, AsyncSessionTransaction)
+    assert_type(await session.plan(), FlushPlan)
+    async with session.fork() as other:
+        assert_type(other, AsyncSession)
+
+
+async def factories(engine: AsyncEngine) -> None:
+    assert_type(async_sessionmaker(engine), async_sessionmaker[AsyncSession])
+    audited = async_sessionmaker(engine, class_=Audited)
+    assert_type(audited, async_sessionmaker[Audited])
+    async with audited.begin() as session:
+        assert_type(session, Audited)
+
+
+def looking(user: User) -> None:
+    assert_type(inspect(User), Mapper[User])
+    assert_type(object_session(user), AsyncSession | None)
