@@ -1,0 +1,76 @@
+"""Walk from an object along its relations, over what is in memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from aiosession.mapping.cascade import Cascade
+from aiosession.mapping.mapper import AnyMapper, Relationship
+from aiosession.state.contents import members
+from aiosession.state.memo import memo_of
+from aiosession.state.state import EntityState, state_of
+
+
+class Reached(NamedTuple):
+    """An object that a cascade came to, and the relation that it came along."""
+
+    state: EntityState
+    obj: object
+    relationship: Relationship
+
+
+def cascading(mapper: AnyMapper, cascade: Cascade) -> tuple[Relationship, ...]:
+    """Return the relations of a class that *cascade* travels along."""
+    relations: tuple[Relationship, ...] | None = memo_of(mapper).get(id(cascade))  # lives forever; its hash() is slow
+    if relations is None:
+        mapper.registry.configure()
+        relations = tuple(each for each in mapper.relationships.values() if cascade in each.cascade)
+        memo_of(mapper)[id(cascade)] = relations
+    return relations
+
+
+def reachable(
+    start: EntityState, cascade: Cascade, *, halt: Callable[[EntityState], bool] | None = None
+) -> Iterator[Reached]:
+    """Yield every object that *cascade* reaches from *start* over loaded values, nearest first, each one once.
+
+    *start* itself is not among them. Where *halt* says so an object is neither yielded nor walked through.
+    """
+    seen = {start}
+    waiting = deque([start])
+    while waiting:
+        state = waiting.popleft()
+        for obj, relationship in neighbours(state, cascade):
+            other = state_of(obj)
+            if other in seen:
+                continue
+            seen.add(other)
+            if halt is None or not halt(other):
+                yield Reached(other, obj, relationship)
+                waiting.append(other)
+
+
+def neighbours(state: EntityState, cascade: Cascade) -> list[tuple[object, Relationship]]:
+    """Return the objects one step away along *cascade*, with the relation that leads there."""
+    values = state.values()
+    pending = state.pending
+    found: list[tuple[object, Relationship]] = []
+    for relationship in cascading(state.mapper, cascade):
+        value = values.get(relationship.key)
+        if value is None:
+            if pending is not None and relationship.key in pending:
+                found += [(obj, relationship) for obj in pending[relationship.key].added]
+        elif relationship.uselist:
+            found += [(obj, relationship) for obj in members(value)]
+        else:
+            found.append((value, relationship))
+    return found
+
+
+def related(state: EntityState, relationship: Relationship) -> Iterable[object]:
+    """Return the objects that a relation holds in memory, with additions to a collection that is not loaded."""
+    value = state.values().get(relationship.key)
+    if value is not None:
+        return members(value) if relationship.uselist else (value,)
+    pending = state.pending
+    return pending[relationship.key].added if pending is not None and relationship.key in pending else ()

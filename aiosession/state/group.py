@@ -1,0 +1,18 @@
+"""Remember which objects came from the same result, so that what one of them lacks is loaded for all at once."""
+
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+
+
+class LoadGroup(Generic[S]):
+    """The states of one entity that one result loaded.
+
+    States are weak references to their objects, and drop the group when their object dies: a group keeps nothing
+    alive for longer than its last object.
+    """
+
+    __slots__ = ("states",)
+
+    def __init__(self, states: list[S] | None = None) -> None:
+        self.states: list[S] = [] if states is None else states

@@ -1,0 +1,183 @@
+"""Be the attributes of mapped classes: SQL on the class, tracked values on objects.
+
+Reading is one dictionary lookup; whatever is not there is decided by :func:`on_unloaded`, and nowhere else.
+"""
+
+from typing import Any
+
+from typing_extensions import override
+
+from aiosession.errors import InvalidRequestError
+from aiosession.mapping.expressions import ColumnExpression, RelationshipExpression
+from aiosession.mapping.mapper import AnyMapper, Attribute, Relationship
+from aiosession.state.changes import note_change, value_before
+from aiosession.state.copying import make_copyable, restore_values
+from aiosession.state.memo import forget_memo
+from aiosession.state.relations import (
+    RelationRules,
+    init_collection,
+    is_known_empty,
+    replace_collection,
+    rules_of,
+    set_object,
+    target_in_memory,
+)
+from aiosession.state.state import STATE_KEY, EntityState, state_of
+from aiosession.state.unloaded import not_loaded
+from aiosession.state.values import NO_VALUE
+
+
+class ScalarAttribute(ColumnExpression[Any]):
+    """A column of a mapped class: SQL on the class, its value on an object."""
+
+    __slots__ = ()
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        if obj is None:
+            return self
+        try:
+            return obj.__dict__[self.key]
+        except KeyError:
+            return on_unloaded(state_of(obj), obj, self.attribute)
+
+    def __set__(self, obj: Any, value: object) -> None:
+        values = obj.__dict__
+        name = self.key
+        state: EntityState | None = values.get(STATE_KEY)
+        if state is not None and state.key is not None:
+            committed = state.committed
+            if committed is None or name not in committed:
+                note_change(state, obj, name, value_before(state, obj, name))
+        values[name] = value
+
+    def __delete__(self, obj: Any) -> None:
+        _delete_value(state_of(obj), obj, self.key)
+
+
+class ReadOnlyAttribute(ScalarAttribute):
+    """A SQL expression that is loaded with an object and never written."""
+
+    __slots__ = ()
+
+    @override
+    def __set__(self, obj: Any, value: object) -> None:
+        raise InvalidRequestError(f"{type(obj).__name__}.{self.key} is computed by a SQL expression and cannot be set")
+
+
+class RelationAttribute(RelationshipExpression[Any]):
+    """A relation of a mapped class: SQL on the class, an object or collection of objects on an object."""
+
+    __slots__ = ("_rules",)
+    _rules: RelationRules
+
+    @property
+    def rules(self) -> RelationRules:
+        """What changing the relation follows; worked out when first needed."""
+        try:
+            return self._rules
+        except AttributeError:
+            self._rules = rules_of(self.relationship)
+            return self._rules
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        if obj is None:
+            return self
+        try:
+            return obj.__dict__[self.key]
+        except KeyError:
+            return on_unloaded(state_of(obj), obj, self.relationship)
+
+    def __set__(self, obj: Any, value: object) -> None:
+        set_relation(state_of(obj), obj, self.rules, value)
+
+    def __delete__(self, obj: Any) -> None:
+        rules = self.rules
+        state = state_of(obj)
+        if rules.uselist:
+            set_relation(state, obj, rules, {} if isinstance(obj.__dict__.get(self.key), dict) else [])
+        else:
+            set_object(state, obj, rules, None)
+
+
+def set_relation(state: EntityState, obj: Any, rules: RelationRules, value: object) -> None:
+    """Set a relation, of one object or of many."""
+    if not rules.uselist:
+        set_object(state, obj, rules, value)
+        return
+    old = obj.__dict__.get(rules.key)
+    if old is None:
+        old = on_unloaded(state, obj, rules.relationship)
+    replace_collection(state, obj, rules, old, value)
+
+
+def on_unloaded(state: EntityState, obj: Any, attribute: Attribute) -> Any:
+    """Decide what reading an attribute gives whose value is not in memory; the only place that does.
+
+    None or an empty collection where that is known to be the truth, which is no change; else NotLoadedError.
+    """
+    key = attribute.key
+    if isinstance(attribute, Relationship):
+        rules = rules_of(attribute)
+        if rules.uselist:
+            if is_known_empty(state, key):
+                return init_collection(state, obj, rules)
+        elif _is_known_none(state, rules):
+            return None
+        elif (target := target_in_memory(state, rules)) is not None:
+            return target
+    elif state.key is None or (state.committed is not None and key in state.committed):
+        return None
+    raise not_loaded(state, attribute)
+
+
+def _is_known_none(state: EntityState, rules: RelationRules) -> bool:
+    if state.key is None or (state.committed is not None and rules.key in state.committed):
+        return True
+    if not rules.is_foreign_key_side:
+        return is_known_empty(state, rules.key)
+    values = state.values()
+    attributes = [state.mapper.by_column.get(column) for column, _ in rules.relationship.local_remote_pairs]
+    return any(attribute is not None and values.get(attribute.key, NO_VALUE) is None for attribute in attributes)
+
+
+def _delete_value(state: EntityState, obj: Any, key: str) -> None:
+    old = value_before(state, obj, key)
+    if old is NO_VALUE and state.key is None:
+        raise AttributeError(f"{type(obj).__name__}.{key} has no value to delete")
+    note_change(state, obj, key, old)
+    obj.__dict__.pop(key, None)
+
+
+def instrument(mapper: AnyMapper) -> None:
+    """Put the attributes of a mapped class on it; repeating it does no harm."""
+    make_copyable(mapper)
+    for attribute in mapper.attributes.values():
+        instrument_attribute(mapper, attribute)
+
+
+def instrument_attribute(mapper: AnyMapper, attribute: Attribute) -> None:
+    """Put one mapped attribute on its class."""
+    present = mapper.class_.__dict__.get(attribute.key)
+    if isinstance(present, ScalarAttribute | RelationAttribute) and _subject(present) is attribute:
+        return
+    forget_memo(mapper)
+    setattr(mapper.class_, attribute.key, descriptor_for(attribute))
+
+
+def descriptor_for(attribute: Attribute) -> ScalarAttribute | RelationAttribute:
+    """Return the descriptor of a mapped attribute."""
+    if isinstance(attribute, Relationship):
+        return RelationAttribute(attribute)
+    return ReadOnlyAttribute(attribute) if attribute.is_read_only else ScalarAttribute(attribute)
+
+
+def uninstrument(mapper: AnyMapper) -> None:
+    """Take off a class again what :func:`instrument` put on it."""
+    for key, value in list(mapper.class_.__dict__.items()):
+        if isinstance(value, ScalarAttribute | RelationAttribute) or value is restore_values:
+            delattr(mapper.class_, key)
+    forget_memo(mapper)
+
+
+def _subject(descriptor: ScalarAttribute | RelationAttribute) -> Attribute:
+    return descriptor.relationship if isinstance(descriptor, RelationAttribute) else descriptor.attribute

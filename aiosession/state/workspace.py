@@ -1,0 +1,433 @@
+"""The part of a session that is in memory: which objects it has, what they went through, how to undo it.
+
+Pure: no I/O. A session owns one workspace; its objects refer to it weakly.
+"""
+
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from aiosession.errors import InvalidRequestError
+from aiosession.mapping.cascade import Cascade
+from aiosession.mapping.mapper import IdentityKey
+from aiosession.state import settle, undo
+from aiosession.state.cascade import neighbours, reachable
+from aiosession.state.identity import IdentityMap
+from aiosession.state.lifecycle import DELETED, DETACHED, PENDING, PERSISTENT, TRANSIENT
+from aiosession.state.state import STALE_EPOCH, EntityState, state_of, state_or_none
+from aiosession.state.undo import Frame
+
+LoadAttribute = Callable[[EntityState, str], Awaitable[object]]
+
+
+class Workspace:
+    """The objects of one session.
+
+    ``new``, ``dirty`` and ``deleted`` hold their objects strongly; everything else is held by whoever uses it.
+    ``load_attribute`` is what ``awaitable_attrs`` calls.
+    """
+
+    def __init__(self, owner: object | None = None, *, stale_reads: Literal["return", "raise"] = "return") -> None:
+        self.identity_map = IdentityMap()
+        self.new: dict[EntityState, object] = {}
+        self.dirty: dict[EntityState, object] = {}
+        self.deleted: dict[EntityState, object] = {}
+        self.epoch = 0
+        self.parks_stale = stale_reads == "raise"
+        self.load_attribute: LoadAttribute | None = None
+        self.ref: Callable[[], Workspace | None] = weakref.ref(self)
+        """What the states of this workspace hold as ``workspace_ref``."""
+        self._owner = None if owner is None else weakref.ref(owner)
+        self._frames = [Frame()]
+
+    # -- asking
+
+    @property
+    def stale_reads(self) -> Literal["return", "raise"]:
+        """Whether reading a stale value returns the last known one, or raises."""
+        return "raise" if self.parks_stale else "return"
+
+    @property
+    def owner(self) -> object | None:
+        """The session that the workspace belongs to, if it is alive."""
+        return None if self._owner is None else self._owner()
+
+    @property
+    def frame(self) -> Frame:
+        """The undo record of the innermost transaction or savepoint."""
+        return self._frames[-1]
+
+    @property
+    def depth(self) -> int:
+        """How many frames are open on top of the first."""
+        return len(self._frames) - 1
+
+    def describe(self) -> str:
+        """Say which session this is, for messages."""
+        owner = self.owner
+        return f"session at {hex(id(self if owner is None else owner))}"
+
+    def identify(self, key: IdentityKey) -> object | None:
+        """Return the object with this identity key, if it is in memory and not deleted."""
+        return self.identity_map.get(key)
+
+    def contains(self, obj: object) -> bool:
+        """Whether an object is in this session: pending, or persistent."""
+        state = state_or_none(obj)
+        return state is not None and self.has(state)
+
+    def has(self, state: EntityState) -> bool:
+        """Whether the object of *state* is in this session: pending, or persistent."""
+        return state.workspace_ref is self.ref and state.lifecycle is not DELETED
+
+    def objects(self) -> list[object]:
+        """Return all pending and persistent objects."""
+        return [*self.new.values(), *self.identity_map.values()]
+
+    # -- taking in and letting go
+
+    def add(self, obj: object) -> None:
+        """Take in an object and what the save-update cascade reaches from it; nothing is taken in on an error."""
+        state = state_of(obj)
+        near = neighbours(state, Cascade.SAVE_UPDATE)
+        if not near and state.workspace_ref is None and state.lifecycle is TRANSIENT:
+            self.adopt(state, obj)
+            return
+        if self.has(state):
+            self.deleted.pop(state, None)
+            arriving = []
+        else:
+            arriving = [(state, obj)]
+        if not all(self.has(state_of(each)) for each, _ in near):
+            arriving += [(each.state, each.obj) for each in reachable(state, Cascade.SAVE_UPDATE, halt=self.has)]
+        for other, _ in arriving:
+            if other.workspace_ref is not None or other.key is not None:
+                self._check_arrival(other)
+        for other, each in arriving:
+            self._attach(other, each)
+
+    def adopt(self, state: EntityState, obj: object) -> None:
+        """Take in a transient object that leads to no other one."""
+        state.workspace_ref = self.ref
+        state.move(PENDING)
+        self.new[state] = obj
+
+    def expunge(self, obj: object) -> None:
+        """Let an object go, and what the expunge cascade reaches from it."""
+        state = state_of(obj)
+        if state.workspace is not self:
+            raise InvalidRequestError(f"{state.describe()} is not in this session ({self.describe()})")
+        leaving = [(state, obj), *((each.state, each.obj) for each in reachable(state, Cascade.EXPUNGE))]
+        for other, _ in leaving:
+            if other.workspace is self:
+                self._detach(other)
+
+    def drop_pending(self, state: EntityState) -> None:
+        """Let a pending object go; others stay."""
+        if state in self.new:
+            self._detach(state)
+
+    def clear(self) -> None:
+        """Let everything go: the session is closed or expunged as a whole."""
+        for state in self.identity_map.states.values():
+            if state.lifecycle is PERSISTENT:  # nearly all, and there may be many
+                state.lifecycle = DETACHED
+                state.workspace_ref = None
+        for state in [*self.new, *self.deleted, *self.identity_map.states.values()]:
+            if state.workspace_ref is not None:
+                state.release()
+        for frame in self._frames:
+            for state in frame.deleted:
+                state.release()
+        self.identity_map.states.clear()
+        for held in (self.new, self.dirty, self.deleted):
+            held.clear()
+        self._frames = [Frame()]
+
+    def forget(self, state: EntityState) -> None:
+        """Remove the traces of an object that is gone."""
+        if state.key is not None:
+            self.identity_map.discard(state.key, state)
+        for frame in self._frames:
+            frame.forget(state)
+
+    def _check_arrival(self, state: EntityState) -> None:
+        other = state.workspace
+        if other is not None and other is not self:
+            raise InvalidRequestError(
+                f"{state.describe()} is already in the {other.describe()} and cannot be added to the "
+                f"{self.describe()}; expunge it there first, or use `await session.merge(obj)`"
+            )
+        if state.status is DELETED:
+            raise InvalidRequestError(
+                f"{state.describe()} has been deleted in this transaction; roll back to have it again, or add "
+                f"a new object"
+            )
+        if state.key is not None:
+            self.identity_map.check(state.key, state)
+
+    def _attach(self, state: EntityState, obj: object) -> None:
+        if state.workspace_ref is not None:
+            state.release()  # from a workspace that is gone
+        if state.key is None:
+            self.adopt(state, obj)
+            return
+        state.workspace_ref = self.ref
+        self.identity_map.add(state.key, state)
+        state.move(PERSISTENT)
+        state.epoch = self.epoch
+        state.inserted_here = False
+        if state.committed or state.pending:
+            self.dirty[state] = obj
+
+    def _detach(self, state: EntityState) -> None:
+        for held in (self.new, self.dirty, self.deleted, *(frame.deleted for frame in self._frames)):
+            held.pop(state, None)
+        if state.key is not None:
+            self.identity_map.discard(state.key, state)
+        state.release()
+
+    # -- what a flush reports
+
+    def mark_deleted(self, state: EntityState) -> None:
+        """Have the row of a persistent object deleted by the next flush; a detached object is taken in first."""
+        obj = state()
+        if state.lifecycle is DELETED and state.workspace is self:
+            return
+        if state.key is None:
+            raise InvalidRequestError(f"{state.describe()} has no row that could be deleted; use session.expunge(obj)")
+        if state.workspace is not self:
+            self._check_arrival(state)
+            self._attach(state, obj)
+        self.deleted[state] = obj
+
+    def make_persistent(self, state: EntityState, key: IdentityKey) -> None:
+        """Note that an object has a row: its INSERT was done, or a loader made it."""
+        obj = state()
+        if state.lifecycle is PENDING:
+            self.identity_map.add(key, state)
+            self.frame.log_insert(state, obj)
+            self.new.pop(state, None)
+            state.inserted_here = True
+            if state.committed or state.pending:
+                self.dirty[state] = obj
+        else:
+            self.identity_map.add(key, state)
+            state.workspace_ref = self.ref
+        state.move(PERSISTENT)
+        state.key = key
+        state.epoch = self.epoch
+        state.expired = None
+
+    def make_deleted(self, state: EntityState) -> None:
+        """Note that the row of an object was deleted."""
+        obj = state()
+        state.move(DELETED)
+        self.deleted.pop(state, None)
+        self.dirty.pop(state, None)
+        self.frame.deleted[state] = obj
+        if state.key is not None:
+            self.identity_map.discard(state.key, state)
+
+    def rekey(self, state: EntityState, key: IdentityKey) -> None:
+        """Note that the primary key of a row was changed."""
+        old = state.key
+        if old == key or old is None:
+            return
+        self.identity_map.add(key, state)
+        self.identity_map.discard(old, state)
+        self.frame.rekeyed.setdefault(state, old)
+        state.key = key
+
+    def record_written(self, state: EntityState, written: Mapping[str, object]) -> None:
+        """Note what a flush wrote for the user: each attribute with the value that the flush saw.
+
+        Collections as tuples of members, unloaded ones as the :class:`PendingChanges` seen (``changes_of(state)``
+        gives all of it). What was changed again meanwhile stays dirty. Values that the flush itself decided on
+        (foreign keys, generated keys) go to :meth:`record_generated`.
+        """
+        settle.record_written(self.frame, state, written)
+        self._keep_if_dirty(state)
+
+    def record_generated(self, state: EntityState, values: Mapping[str, object]) -> None:
+        """Note values that a flush or the database decided on; they replace what the object has."""
+        settle.record_generated(self.frame, state, values)
+        self._keep_if_dirty(state)
+
+    def record_unknown(self, state: EntityState, names: Iterable[str]) -> None:
+        """Note attributes whose value only the database knows after a flush: reading them raises NotLoadedError."""
+        settle.record_unknown(self.frame, state, names)
+        self._keep_if_dirty(state)
+
+    def set_loaded(self, state: EntityState, key: str, value: object) -> None:
+        """Set what was read from the database, without history; an unflushed change of it is lost."""
+        settle.set_loaded(state, key, value)
+
+    def known_after_insert(self, state: EntityState) -> None:
+        """Note that this session inserted the row, so that relations never touched are known to be empty."""
+        state.inserted_here = True
+
+    def changes_of(self, state: EntityState) -> dict[str, object]:
+        """Return every changed attribute with its present value, in the form that ``record_written`` takes."""
+        return settle.changes_of(state)
+
+    def _keep_if_dirty(self, state: EntityState) -> None:
+        if not state.committed and not state.pending:
+            self.dirty.pop(state, None)
+        elif state.lifecycle is PERSISTENT and state not in self.dirty:
+            self.dirty[state] = state()
+
+    # -- staleness
+
+    def expire(self, state: EntityState, names: Iterable[str] | None = None) -> None:
+        """Throw away unflushed changes and mark values stale: all, or those of some attributes."""
+        obj = state()
+        if state.workspace is not self or state.lifecycle is not PERSISTENT:
+            raise InvalidRequestError(f"{state.describe()} is {state.status.value}; only persistent objects can expire")
+        chosen = None if names is None else [state.mapper.attribute(name).key for name in names]
+        undo.undo_unflushed(state, obj, chosen)
+        self._keep_if_dirty(state)
+        if chosen is None:
+            state.epoch = STALE_EPOCH
+        else:
+            state.expired = (state.expired or set()).union(chosen)
+        if self.parks_stale:
+            settle.park(state, chosen)
+
+    def expire_all(self) -> None:
+        """Throw away all unflushed changes of persistent objects and mark everything stale."""
+        for state, obj in list(self.dirty.items()):
+            undo.undo_unflushed(state, obj)
+        self.dirty.clear()
+        self._turn_stale()
+
+    def _turn_stale(self) -> None:
+        self.epoch += 1
+        if self.parks_stale:
+            for state in self.identity_map.live_states():
+                settle.park(state, None)
+
+    # -- transactions
+
+    def push_frame(self) -> None:
+        """Begin recording for a transaction or savepoint."""
+        self._frames.append(undo.begin_frame(self.new, self._changed(), self.deleted))
+
+    def release_frame(self) -> None:
+        """End the innermost frame; the one around it can still undo what happened in it."""
+        frame = self._frames.pop()
+        self.frame.absorb(frame)
+
+    def rollback_frame(self) -> None:
+        """Put back everything to how it was when the innermost frame began, and end it."""
+        for state in self._undo_innermost():
+            state.epoch = STALE_EPOCH
+            if self.parks_stale and state.lifecycle is PERSISTENT:
+                settle.park(state, None)
+
+    def commit_frames(self, *, expire: bool = True) -> None:
+        """End all frames for good: deleted objects are detached, values turn stale if *expire* says so."""
+        for frame in self._frames:
+            for state in frame.deleted:
+                if state.lifecycle is DELETED:
+                    state.release()
+        self._frames = [Frame()]
+        if expire:
+            self._turn_stale()
+
+    def rollback_all(self) -> None:
+        """Put back everything to how it was when the transaction began; all values turn stale."""
+        for _ in range(len(self._frames)):
+            self._undo_innermost()
+        self._turn_stale()
+
+    def _undo_innermost(self) -> set[EntityState]:
+        frame = self.frame
+        changed = self._changed()
+        touched: set[EntityState] = {*changed, *frame.deleted}
+        for state, obj in changed.items():
+            undo.undo_unflushed(state, obj)
+        self.dirty.clear()
+        self._undo_arrivals(frame)
+        self._undo_keys(frame)
+        for state, old in frame.values.items():
+            obj = state()
+            if obj is not None:
+                undo.put_back(state, obj, old)
+                touched.add(state)
+        self._redo_unflushed(frame)
+        self._frames.pop()
+        if not self._frames:
+            self._frames.append(Frame())
+        return touched
+
+    def _changed(self) -> dict[EntityState, object]:
+        """Return everything with unflushed changes, deleted objects too: their DELETE may be undone."""
+        changed = dict(self.dirty)
+        for frame in self._frames:
+            changed.update((state, obj) for state, obj in frame.deleted.items() if state.committed or state.pending)
+        return changed
+
+    def _undo_arrivals(self, frame: Frame) -> None:
+        for state in frame.inserted:
+            if state.key is not None and state.workspace_ref is self.ref:
+                self.identity_map.discard(state.key, state)
+        for state, held in frame.inserted.items():
+            obj = state()
+            if obj is not None and state.workspace_ref is self.ref:
+                undo.forget_added_attributes(state, obj, held)
+                self._undo_insert(state, is_pending=state in frame.pending)
+        for state in [state for state in self.new if state not in frame.pending]:
+            self._detach(state)
+
+    def _undo_insert(self, state: EntityState, *, is_pending: bool) -> None:
+        state.key = None
+        state.inserted_here = False
+        state.expired = state.parked = state.parents = None
+        wanted = PENDING if is_pending else TRANSIENT
+        if state.lifecycle is not wanted:
+            state.move(wanted)
+        if not is_pending:
+            state.workspace_ref = None
+
+    def _undo_keys(self, frame: Frame) -> None:
+        for state in frame.rekeyed:
+            if state.key is not None:
+                self.identity_map.discard(state.key, state)
+        for state, key in frame.rekeyed.items():
+            if state not in frame.inserted and state.workspace_ref is self.ref:
+                state.key = key
+                self._reenter(state)
+        for state in frame.deleted:
+            if state.lifecycle is DELETED and state.workspace_ref is self.ref:
+                state.move(PERSISTENT)
+                self._reenter(state)
+
+    def _reenter(self, state: EntityState) -> None:
+        if state.key is not None and state() is not None and state.lifecycle is PERSISTENT:
+            self.identity_map.states[state.key] = state
+
+    def _redo_unflushed(self, frame: Frame) -> None:
+        self.new.clear()
+        for state, saved in frame.pending.items():
+            if state.workspace_ref is self.ref and state.lifecycle is PENDING:
+                self.new[state] = saved.obj
+                undo.restore_pending(state, saved)
+        for state, saved in frame.dirty.items():
+            if state.workspace_ref is self.ref:
+                undo.redo_unflushed(state, saved)
+                if state.lifecycle is PERSISTENT:
+                    self.dirty[state] = saved.obj
+        self.deleted.clear()
+        self.deleted.update((state, obj) for state, obj in frame.marked.items() if state.workspace_ref is self.ref)
+
+
+def workspace_of(obj: Any) -> Workspace | None:
+    """Return the workspace that an object is in, or None."""
+    state = state_or_none(obj)
+    workspace = None if state is None else state.workspace
+    return (
+        workspace
+        if isinstance(workspace, Workspace) and state is not None and state.lifecycle is not DETACHED
+        else None
+    )
