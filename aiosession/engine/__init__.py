@@ -1,1 +1,1 @@
-""""""
+"""One database: driver, pool, dialect and statement cache; connections and results."""

@@ -1,1 +1,1 @@
-""""""
+"""What is said to a database: compiled statements, their cache, types, purity."""

@@ -1,0 +1,188 @@
+"""Make an engine from a URL and options; everything is checked here and nothing is sent."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Final, Unpack
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError as CoreArgumentError
+from typing_extensions import TypedDict
+
+from aiosession import errors
+from aiosession.drivers.pool import Pool, PoolOptions
+from aiosession.drivers.protocol import Driver, DriverOptions
+from aiosession.drivers.registry import load_driver
+from aiosession.engine import options as execution
+from aiosession.engine.engine import AsyncEngine, EngineSettings
+from aiosession.engine.logger import Echo, statement_logger
+from aiosession.events import StatementHooks
+from aiosession.sql.cache import StatementCache
+
+
+class EngineOptions(TypedDict, total=False):
+    """What `create_async_engine` takes besides the URL."""
+
+    pool_size: int
+    max_overflow: int
+    pool_timeout: float
+    pool_recycle: float
+    pool_pre_ping: bool
+    pool_use_lifo: bool
+    echo: Echo
+    isolation_level: str | None
+    connect_args: Mapping[str, Any]
+    hide_parameters: bool
+    query_cache_size: int
+    json_serializer: Callable[[Any], str]
+    json_deserializer: Callable[[str], Any]
+    execution_options: Mapping[str, Any]
+    logging_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The same with their defaults."""
+
+    pool_size: int = 5
+    max_overflow: int = 10
+    pool_timeout: float = 30.0
+    pool_recycle: float = -1.0
+    pool_pre_ping: bool = False
+    pool_use_lifo: bool = True
+    echo: Echo = False
+    isolation_level: str | None = None
+    connect_args: Mapping[str, Any] = field(default_factory=dict)
+    hide_parameters: bool = False
+    query_cache_size: int = 500
+    json_serializer: Callable[[Any], str] | None = None
+    json_deserializer: Callable[[str], Any] | None = None
+    execution_options: Mapping[str, Any] = field(default_factory=dict)
+    logging_name: str | None = None
+
+
+_NAMES: Final = tuple(each.name for each in fields(_Options))
+_KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "pool_size": ((int,), "a whole number"),
+    "max_overflow": ((int,), "a whole number"),
+    "query_cache_size": ((int,), "a whole number"),
+    "pool_timeout": ((int, float), "a number of seconds"),
+    "pool_recycle": ((int, float), "a number of seconds"),
+    "pool_pre_ping": ((bool,), "True or False"),
+    "pool_use_lifo": ((bool,), "True or False"),
+    "hide_parameters": ((bool,), "True or False"),
+    "connect_args": ((Mapping,), "a mapping"),
+    "execution_options": ((Mapping,), "a mapping"),
+}
+_ELSEWHERE: Final = {
+    "poolclass": "there is one kind of pool; see pool_size and max_overflow",
+    "pool": "an engine makes its own pool; see pool_size and max_overflow",
+    "creator": "pass connect_args",
+    "async_creator": "pass connect_args",
+    "future": "there is no other style",
+    "echo_pool": 'use logging.getLogger("aiosession.pool")',
+    "paramstyle": "the driver decides",
+    "pool_logging_name": 'use logging.getLogger("aiosession.pool")',
+    "implicit_returning": "set it on the Table",
+}
+
+
+def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> AsyncEngine:
+    """Return an engine for *url*, such as ``postgresql+asyncpg://user:secret@host/name`` or ``sqlite:///file.db``.
+
+    Connects when the first statement is run. Pool: *pool_size* connections are kept, *max_overflow* more are opened
+    under load; *pool_timeout* seconds are waited for one; connections older than *pool_recycle* seconds are replaced;
+    *pool_pre_ping* asks for a sign of life first. *echo* logs statements, *hide_parameters* keeps values out of logs
+    and errors, *connect_args* goes to the driver, *query_cache_size* bounds the compiled statements.
+    """
+    chosen = _checked(options)
+    address = _checked_url(url)
+    driver = load_driver(address)(
+        address,
+        DriverOptions(
+            connect_args=chosen.connect_args,
+            json_serializer=chosen.json_serializer,
+            json_deserializer=chosen.json_deserializer,
+        ),
+    )
+    _prepare_dialect(driver)
+    return AsyncEngine(
+        address,
+        driver,
+        _pool(driver, chosen),
+        StatementCache(driver.dialect, chosen.query_cache_size, hide_parameters=chosen.hide_parameters),
+        EngineSettings(_execution_options(chosen), _hooks(chosen), chosen.hide_parameters),
+    )
+
+
+def _checked(options: Mapping[str, Any]) -> _Options:
+    for name in options:
+        _check_name(name)
+    chosen = _Options(**options)
+    for name, (kinds, wanted) in _KINDS.items():
+        value = getattr(chosen, name)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise errors.ArgumentError(f"{name} must be {wanted}, not {value!r}")
+    if chosen.query_cache_size < 1:
+        raise errors.ArgumentError(f"query_cache_size must be 1 or more, not {chosen.query_cache_size}")
+    return chosen
+
+
+def _check_name(name: str) -> None:
+    if name in _ELSEWHERE:
+        raise errors.ArgumentError(f"create_async_engine() has no option {name!r}: {_ELSEWHERE[name]}")
+    if name not in _NAMES:
+        near = get_close_matches(name, _NAMES, n=2)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(_NAMES)}"
+        raise errors.ArgumentError(f"create_async_engine() has no option {name!r}; {hint}")
+
+
+def _checked_url(url: str | URL) -> URL:
+    if not isinstance(url, str | URL):
+        raise errors.ArgumentError(f"a database URL is a string or a URL object, not {url!r}")
+    try:
+        return make_url(url)
+    except (CoreArgumentError, ValueError) as error:
+        raise errors.ArgumentError(
+            "this is not a database URL; it looks like postgresql+asyncpg://user:password@host:port/name or "
+            f"sqlite:///path/to/file.db ({_without_secrets(str(error))})"
+        ) from None
+
+
+def _without_secrets(message: str) -> str:
+    """Return Core's complaint without the URL, which may hold a password."""
+    return message if "'" not in message else message[: message.index("'")].rstrip() + " given string"
+
+
+def _prepare_dialect(driver: Driver) -> None:
+    """Let INSERT return generated keys as rows: drivers here know no ``lastrowid``."""
+    driver.dialect.favor_returning_over_lastrowid = driver.capabilities.returning
+
+
+def _pool(driver: Driver, chosen: _Options) -> Pool:
+    return Pool(
+        driver.connect,
+        PoolOptions(
+            size=chosen.pool_size,
+            overflow=chosen.max_overflow,
+            timeout=chosen.pool_timeout,
+            recycle=chosen.pool_recycle,
+            pre_ping=chosen.pool_pre_ping,
+            lifo=chosen.pool_use_lifo,
+        ),
+    )
+
+
+def _hooks(chosen: _Options) -> StatementHooks:
+    hooks = StatementHooks()
+    logger = statement_logger(chosen.echo, chosen.logging_name, hide_parameters=chosen.hide_parameters)
+    if logger is not None:
+        hooks.after.add(logger)
+    return hooks
+
+
+def _execution_options(chosen: _Options) -> dict[str, Any]:
+    given = dict(chosen.execution_options)
+    if chosen.isolation_level is not None:
+        given["isolation_level"] = chosen.isolation_level
+    return execution.checked(given)

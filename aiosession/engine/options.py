@@ -1,0 +1,52 @@
+"""Check execution options: what may be said about how statements are run."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+from aiosession import errors
+
+AUTOCOMMIT: Final = "AUTOCOMMIT"
+
+_NAMES: Final = frozenset(
+    {
+        "isolation_level",
+        "schema_translate_map",
+        "read_only",
+        "deferrable",
+        "yield_per",
+        "populate_existing",
+        "autoflush",
+    }
+)
+_LEVELS: Final = frozenset({"READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", AUTOCOMMIT})
+_BELOW_SNAPSHOT: Final = frozenset({"READ UNCOMMITTED", "READ COMMITTED"})
+
+
+def checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *options* normalised, or refuse unknown names and isolation levels."""
+    found = dict(options)
+    for name in found:
+        if name not in _NAMES:
+            near = get_close_matches(name, _NAMES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(_NAMES))}"
+            raise errors.ArgumentError(f"unknown execution option {name!r}{hint}")
+    level = found.get("isolation_level")
+    if level is not None:
+        found["isolation_level"] = isolation_level(level)
+    return found
+
+
+def isolation_level(level: object) -> str:
+    """Return the name of an isolation level as the databases spell it."""
+    name = str(level).upper().replace("_", " ")
+    if name not in _LEVELS:
+        near = get_close_matches(name, _LEVELS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(_LEVELS))}"
+        raise errors.ArgumentError(f"unknown isolation level {level!r}; {hint}")
+    return name
+
+
+def reads_need_transaction(level: str | None) -> bool:
+    """Tell whether plain reads at *level* belong into the transaction, because they share its snapshot."""
+    return level is not None and level != AUTOCOMMIT and level not in _BELOW_SNAPSHOT

@@ -1,0 +1,173 @@
+"""Begin and end the transaction of one connection: BEGIN when it is needed, savepoints within, nothing left open."""
+
+from typing import Final
+
+from aiosession import aio, errors
+from aiosession.drivers.protocol import TransactionOptions, TransactionStatus
+from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
+from aiosession.engine.transaction import AsyncTransaction, TransactionOwner, TransactionState
+from aiosession.engine.wire import EngineConnection
+
+COMMIT_DEADLINE: Final = 30.0
+"""Seconds that COMMIT, shielded from cancellation, may take."""
+ROLLBACK_DEADLINE: Final = 10.0
+
+
+class TransactionStack:
+    """The transaction of one connection and the savepoints open in it.
+
+    A plain read begins nothing; the first statement that needs it sends BEGIN. An explicit ``begin()`` counts as in
+    transaction at once and also sends BEGIN with its first statement.
+    """
+
+    __slots__ = ("_is_begun", "_numbers", "_options", "_savepoints", "_wire", "cause", "root")
+
+    def __init__(self, wire: EngineConnection, options: TransactionOptions) -> None:
+        self._wire: Final = wire
+        self._options = options
+        self._is_begun = False
+        self._numbers = 0
+        self._savepoints: Final[list[AsyncTransaction]] = []
+        self.root: AsyncTransaction | None = None
+        self.cause: BaseException | None = None
+        """What made the transaction fail, where the database says that it has."""
+
+    @property
+    def nested(self) -> AsyncTransaction | None:
+        """The innermost savepoint."""
+        return self._savepoints[-1] if self._savepoints else None
+
+    @property
+    def options(self) -> TransactionOptions:
+        """How transactions begin here."""
+        return self._options
+
+    def configure(self, options: TransactionOptions) -> None:
+        """Change how transactions begin; refused inside of one."""
+        if self.root is not None:
+            raise errors.InvalidRequestError(
+                "the isolation level of a transaction in progress cannot change; set it before the first statement"
+            )
+        self._options = options
+
+    async def ready(self, owner: TransactionOwner, *, pure: bool, write: bool | None = None) -> None:
+        """See to it that a statement can be sent: begin if it needs that and nothing has begun."""
+        if self._is_begun or self._options.isolation_level == AUTOCOMMIT:
+            return
+        if self.root is None:
+            if pure and not reads_need_transaction(self._options.isolation_level):
+                return
+            self.root = AsyncTransaction(owner)
+            self.root.advance(TransactionState.ACTIVE)
+        await self._begin(write=not pure if write is None else write)
+
+    async def begin(self, owner: TransactionOwner, transaction: AsyncTransaction) -> None:
+        """Make *transaction* the innermost one: the transaction itself, or a savepoint."""
+        if transaction.savepoint is not None:
+            await self.ready(owner, pure=False)
+            if self._options.isolation_level != AUTOCOMMIT:
+                await self._wire.savepoint(transaction.savepoint)
+            self._savepoints.append(transaction)
+        elif self.root is not None:
+            raise errors.InvalidRequestError(
+                "a transaction has begun on this connection already; commit() or rollback() it, "
+                "or use begin_nested() for a savepoint in it"
+            )
+        else:
+            self.root = transaction
+        transaction.advance(TransactionState.ACTIVE)
+
+    async def commit(self, transaction: AsyncTransaction) -> None:
+        """Commit *transaction*, or release it if it is a savepoint."""
+        if transaction.savepoint is None:
+            await self._commit_root(transaction)
+            return
+        self._check_innermost(transaction)
+        if self._is_begun:
+            await self._wire.release_savepoint(transaction.savepoint)
+        self._end_savepoints(transaction, TransactionState.COMMITTED)
+
+    async def roll_back(self, transaction: AsyncTransaction) -> None:
+        """Undo *transaction*; always ends it."""
+        if transaction.savepoint is None:
+            await self._roll_back_root(transaction)
+            return
+        self._check_innermost(transaction)
+        try:
+            if self._is_begun:
+                await self._wire.rollback_to_savepoint(transaction.savepoint)
+                await self._wire.release_savepoint(transaction.savepoint)
+                self.cause = None
+        finally:
+            self._end_savepoints(transaction, TransactionState.ROLLED_BACK)
+
+    def savepoint_name(self) -> str:
+        """Return a name that no open savepoint has."""
+        self._numbers += 1
+        return f"aiosession_{self._numbers}"
+
+    def note(self, error: BaseException) -> None:
+        """Remember what made the transaction fail."""
+        if self._is_begun and self._wire.status is TransactionStatus.FAILED:
+            self.cause = error
+
+    async def _begin(self, *, write: bool) -> None:
+        options = self._options
+        await self._wire.begin(
+            TransactionOptions(options.isolation_level, options.read_only, options.deferrable, write)
+        )
+        self._is_begun = True
+
+    async def _commit_root(self, transaction: AsyncTransaction) -> None:
+        if self._is_begun:
+            if self._wire.status is TransactionStatus.FAILED:
+                raise errors.PendingRollbackError(self.cause)
+            await self._send_commit(transaction)
+        self._end(transaction, TransactionState.COMMITTED)
+
+    async def _send_commit(self, transaction: AsyncTransaction) -> None:
+        try:
+            await aio.finish(self._wire.commit(), deadline=COMMIT_DEADLINE)
+        except (TimeoutError, errors.DisconnectError) as error:
+            self._wire.terminate()
+            self._end(transaction, TransactionState.ROLLED_BACK)
+            raise errors.CommitOutcomeUnknownError(error, _nobody_knows) from error
+        except BaseException:
+            if self._wire.status is TransactionStatus.IDLE:
+                self._end(transaction, TransactionState.ROLLED_BACK)
+            raise
+
+    async def _roll_back_root(self, transaction: AsyncTransaction) -> None:
+        try:
+            if self._is_begun:
+                await aio.finish(self._wire.rollback(), deadline=ROLLBACK_DEADLINE)
+        except BaseException:
+            self._wire.terminate()
+            raise
+        finally:
+            self._end(transaction, TransactionState.ROLLED_BACK)
+
+    def _end(self, transaction: AsyncTransaction, state: TransactionState) -> None:
+        for savepoint in self._savepoints:
+            savepoint.advance(state)
+        self._savepoints.clear()
+        transaction.advance(state)
+        self.root = None
+        self.cause = None
+        self._is_begun = False
+
+    def _end_savepoints(self, transaction: AsyncTransaction, state: TransactionState) -> None:
+        """End *transaction* and the savepoints within it."""
+        place = self._savepoints.index(transaction)
+        for savepoint in self._savepoints[place:]:
+            savepoint.advance(state)
+        del self._savepoints[place:]
+
+    def _check_innermost(self, transaction: AsyncTransaction) -> None:
+        if transaction not in self._savepoints:
+            raise errors.InvalidRequestError("this savepoint belongs to a transaction that has ended")
+
+
+async def _nobody_knows() -> bool | None:
+    """Answer for a COMMIT that left no trace to ask for."""
+    return None

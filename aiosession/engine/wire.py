@@ -1,0 +1,234 @@
+"""Say statements on one borrowed connection: errors translated, statements announced to handlers, nothing else."""
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Final, NoReturn, TypeVar
+
+from aiosession import errors
+from aiosession.drivers.protocol import (
+    CommitRefusedError,
+    Driver,
+    DriverConnection,
+    Reply,
+    Row,
+    TransactionOptions,
+    TransactionStatus,
+)
+from aiosession.events import StatementEvent, StatementHooks
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Sequence[object])
+
+Parameters = Sequence[object]
+
+_VERB: Final = re.compile("[A-Za-z]+")
+
+
+class EngineConnection:
+    """A pooled connection while somebody holds it; offers the verbs of `Wire` and transactions."""
+
+    __slots__ = ("_connection", "_driver", "_hides_parameters", "_hooks")
+
+    def __init__(
+        self, connection: DriverConnection, driver: Driver, hooks: StatementHooks, *, hide_parameters: bool
+    ) -> None:
+        self._connection: DriverConnection | None = connection
+        self._driver: Final = driver
+        self._hooks: Final = hooks
+        self._hides_parameters: Final = hide_parameters
+
+    @property
+    def status(self) -> TransactionStatus:
+        """What the driver says this connection is doing; never waits."""
+        return TransactionStatus.CLOSED if self._connection is None else self._connection.status
+
+    @property
+    def server_version(self) -> tuple[int, ...]:
+        """The version of the database."""
+        return self._open().server_version
+
+    @property
+    def driver_connection(self) -> object:
+        """The connection of the wrapped library, for what only it can do."""
+        return self._open().driver_connection
+
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Run one statement and return all its rows."""
+        connection = self._connection or self._open()
+        if self._hooks:
+            return await self._observed(connection.fetch, sql, parameters)
+        try:
+            return await connection.fetch(sql, parameters)
+        except Exception as error:
+            self._fail(error, sql, parameters)
+
+    async def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        """Run one statement and return the number of affected rows, -1 if unknown."""
+        connection = self._connection or self._open()
+        if self._hooks:
+            return await self._observed(connection.execute, sql, parameters)
+        try:
+            return await connection.execute(sql, parameters)
+        except Exception as error:
+            self._fail(error, sql, parameters)
+
+    async def execute_many(self, sql: str, rows: Sequence[Parameters]) -> int:
+        """Run a statement once for each row of parameters; return the total of affected rows, -1 if unknown."""
+        connection = self._connection or self._open()
+        if self._hooks:
+            return await self._observed(connection.execute_many, sql, rows, many=True)
+        try:
+            return await connection.execute_many(sql, rows)
+        except Exception as error:
+            self._fail(error, sql, rows)
+
+    async def fetch_each(self, sql: str, rows: Sequence[Parameters]) -> list[list[Row]]:
+        """Run a statement once for each row of parameters; return the rows of each, in the order of *rows*."""
+        connection = self._connection or self._open()
+        if self._hooks:
+            return await self._observed(connection.fetch_each, sql, rows, many=True)
+        try:
+            return await connection.fetch_each(sql, rows)
+        except Exception as error:
+            self._fail(error, sql, rows)
+
+    async def run(self, sql: str, parameters: Parameters = ()) -> Reply:
+        """Run one statement of which nothing is known: its column names, its rows and its count."""
+        return await self._observed(self._open().run, sql, parameters)
+
+    async def stream(self, sql: str, parameters: Parameters = (), *, size: int) -> AsyncGenerator[list[Row], None]:
+        """Run a statement and yield its rows in chunks of at most *size*."""
+        event = StatementEvent(sql, parameters, _kind(sql))
+        if self._hooks:
+            await self._hooks.before(event)
+        started = perf_counter()
+        event.row_count = 0
+        chunks = self._open().stream(sql, parameters, size=size)
+        try:
+            async for chunk in chunks:
+                event.row_count += len(chunk)
+                yield chunk
+        except Exception as error:
+            await self._report(event, started, self._translated(error, sql, parameters))
+            self._fail(error, sql, parameters)
+        finally:
+            await chunks.aclose()
+        await self._report(event, started, None)
+
+    async def script(self, sql: str) -> None:
+        """Run SQL text without parameters as it is."""
+        connection = self._open()
+        await self._observed(lambda text, _parameters: connection.script(text), sql, ())
+
+    async def begin(self, options: TransactionOptions) -> None:
+        """Send BEGIN."""
+        connection = self._open()
+        await self._observed(lambda _sql, _parameters: connection.begin(options), "BEGIN", ())
+
+    async def commit(self) -> None:
+        """Send COMMIT; a database that rolls back instead is an error."""
+        connection = self._open()
+        await self._observed(lambda _sql, _parameters: connection.commit(), "COMMIT", ())
+
+    async def rollback(self) -> None:
+        """Leave the transaction, failed or not; nothing is sent where none is open."""
+        connection = self._open()
+        await self._observed(lambda _sql, _parameters: connection.rollback(), "ROLLBACK", ())
+
+    async def savepoint(self, name: str) -> None:
+        """Open a savepoint."""
+        connection = self._open()
+        await self._observed(lambda _sql, _parameters: connection.savepoint(name), f"SAVEPOINT {name}", ())
+
+    async def release_savepoint(self, name: str) -> None:
+        """Merge a savepoint into what surrounds it."""
+        send = self._open().release_savepoint
+        await self._observed(lambda _sql, _parameters: send(name), f"RELEASE SAVEPOINT {name}", ())
+
+    async def rollback_to_savepoint(self, name: str) -> None:
+        """Undo what happened since a savepoint, which stays open."""
+        send = self._open().rollback_to_savepoint
+        await self._observed(lambda _sql, _parameters: send(name), f"ROLLBACK TO SAVEPOINT {name}", ())
+
+    def terminate(self) -> None:
+        """Drop the connection at once; never waits, never raises."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+    def detach(self) -> DriverConnection | None:
+        """Return the driver's connection and forget it: from now on every use is refused."""
+        connection, self._connection = self._connection, None
+        return connection
+
+    def _open(self) -> DriverConnection:
+        if self._connection is None:
+            raise errors.ResourceClosedError("this connection was given back to its pool; acquire one again")
+        return self._connection
+
+    async def _observed(
+        self, send: Callable[[str, P], Awaitable[T]], sql: str, parameters: P, *, many: bool = False
+    ) -> T:
+        """Run one verb; handlers, if there are any, hear of it before and after."""
+        if not self._hooks:
+            try:
+                return await send(sql, parameters)
+            except Exception as error:
+                self._fail(error, sql, parameters)
+        event = StatementEvent(sql, parameters, _kind(sql), many)
+        await self._hooks.before(event)
+        started = perf_counter()
+        try:
+            result = await send(sql, parameters)
+        except Exception as error:
+            await self._report(event, started, self._translated(error, sql, parameters))
+            self._fail(error, sql, parameters)
+        event.row_count = _count(result)
+        await self._report(event, started, None)
+        return result
+
+    async def _report(self, event: StatementEvent, started: float, error: Exception | None) -> None:
+        if self._hooks:
+            event.duration = perf_counter() - started
+            event.error = error
+            await self._hooks.after(event)
+
+    def _fail(self, error: Exception, sql: str, parameters: Sequence[object]) -> NoReturn:
+        """Raise our class for a driver's *error*; errors of other origin as they are."""
+        translated = self._translated(error, sql, parameters)
+        if translated is error:
+            raise error
+        raise translated from error
+
+    def _translated(self, error: Exception, sql: str, parameters: Sequence[object]) -> Exception:
+        return translated(error, self._driver, sql, parameters, hide_parameters=self._hides_parameters)
+
+
+def translated(
+    error: Exception,
+    driver: Driver,
+    sql: str | None = None,
+    parameters: Sequence[object] | None = None,
+    *,
+    hide_parameters: bool = False,
+) -> Exception:
+    """Return our error for one that *driver* raised; errors of other origin as they are."""
+    if isinstance(error, errors.AioSessionError):
+        return error
+    kind = errors.InternalError if isinstance(error, CommitRefusedError) else driver.translate(error)
+    return error if kind is None else kind(sql, parameters, error, hide_parameters=hide_parameters)
+
+
+def _kind(sql: str) -> str:
+    """Return the verb of a statement."""
+    found = _VERB.search(sql)
+    return found.group().upper() if found else ""
+
+
+def _count(result: object) -> int | None:
+    """Return how many rows the result of a verb stands for."""
+    if isinstance(result, int):
+        return result if result >= 0 else None
+    if isinstance(result, Reply):
+        return len(result.rows) if result.columns is not None else result.count
+    return len(result) if isinstance(result, list) else None
