@@ -1,0 +1,72 @@
+"""Read columns of objects in memory again.
+
+Deferred columns, stale objects, ``refresh()``: one statement per class for any number of objects.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from aiosession.loading.attach import hydrate
+from aiosession.loading.hydrate import LoadRun
+from aiosession.loading.plans import fetch_by_keys, plan_by_primary_key
+from aiosession.loading.shapes import EntityShape, columns_shape, plain_shape
+from aiosession.mapping.mapper import AnyMapper
+from aiosession.state.lifecycle import PERSISTENT
+from aiosession.state.state import EntityState
+from aiosession.transaction.context import SessionContext
+
+Lock = Mapping[str, Any]
+
+
+async def refresh(
+    context: SessionContext,
+    states: Iterable[EntityState],
+    names: Iterable[str] | None = None,
+    *,
+    lock: Lock | None = None,
+) -> list[EntityState]:
+    """Read columns of *states*, one statement per class: those called *names*, else all that are not deferred.
+
+    What is changed in memory and not flushed stays. Returns the states whose rows are gone. *lock* are the arguments
+    of ``with_for_update()``.
+    """
+    wanted = None if names is None else frozenset(names)
+    missing: list[EntityState] = []
+    for (mapper, token), group in _by_class(states).items():
+        shape = plain_shape(mapper) if wanted is None else columns_shape(mapper, wanted)
+        missing += await _read(LoadRun(context.workspace, token=token), context, shape, group, lock)
+    return missing
+
+
+async def refresh_stale(context: SessionContext, states: Iterable[EntityState]) -> list[EntityState]:
+    """Read the columns of those of *states* that are stale; return the states whose rows are gone."""
+    epoch = context.workspace.epoch
+    return await refresh(context, [state for state in states if state.epoch != epoch or _has_stale_column(state)])
+
+
+def _by_class(states: Iterable[EntityState]) -> dict[tuple[AnyMapper, object], list[EntityState]]:
+    """Return *states* that have a row, each one once, by class and identity token."""
+    found: dict[tuple[AnyMapper, object], dict[EntityState, None]] = {}
+    for state in states:
+        if state.key is not None and state.lifecycle is PERSISTENT and state() is not None:
+            found.setdefault((state.mapper, state.key[2]), {})[state] = None
+    return {kind: list(group) for kind, group in found.items()}
+
+
+def _has_stale_column(state: EntityState) -> bool:
+    return bool(state.expired) and not state.mapper.column_attributes.keys().isdisjoint(state.expired or ())
+
+
+async def _read(
+    run: LoadRun, context: SessionContext, shape: EntityShape, states: Sequence[EntityState], lock: Lock | None
+) -> list[EntityState]:
+    alive = [(state(), state.group) for state in states]  # so that nobody vanishes while we wait
+    keys = [state.key[1] for state in states if state.key is not None]
+    build = partial(plan_by_primary_key, shape=shape, lock=lock)
+    run.reread = lock is not None
+    plan, rows = await fetch_by_keys(context, shape.mapper, build, keys, pure=lock is None)
+    found = {id(entity) for entity in hydrate(plan.loader, rows, run)}
+    for state, (_, group) in zip(states, alive, strict=True):
+        state.group = group
+    return [state for state, (entity, _) in zip(states, alive, strict=True) if id(entity) not in found]

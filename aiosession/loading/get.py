@@ -1,0 +1,140 @@
+"""Find one object by its primary key.
+
+From the identity map if it is there and fresh; else with one statement, compiled once per class and options.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from aiosession.errors import ArgumentError
+from aiosession.loading.attach import hydrate
+from aiosession.loading.hydrate import LoadRun
+from aiosession.loading.options import LoadOption
+from aiosession.loading.plans import plan_of_one
+from aiosession.loading.relations import follow
+from aiosession.loading.shapes import EntityShape, default_shape, shape_for_options
+from aiosession.mapping.mapper import AnyMapper, near
+from aiosession.state.memo import memo_of
+from aiosession.state.state import EntityState
+from aiosession.transaction.context import SessionContext
+
+_CHECKED_TYPES: Final = (int, str, UUID)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What ``get()`` was asked for besides the key."""
+
+    options: Sequence[LoadOption] = ()
+    overwrite: bool = False
+    lock: Mapping[str, Any] | None = None
+    token: object | None = None
+
+
+PLAIN: Final = Wish()
+
+
+async def get(context: SessionContext, mapper: AnyMapper, identity: object, wish: Wish = PLAIN) -> Any:
+    """Return the object with this primary key, or None; no I/O and no flush if it is in memory and fresh."""
+    primary_key = primary_key_of(mapper, identity)
+    if None in primary_key:
+        return None
+    shape = shape_for_options(mapper, wish.options) if wish.options else default_shape(mapper)
+    state = context.workspace.identity_map.states.get((mapper.class_, primary_key, wish.token))
+    entity = None if state is None or wish.lock is not None or wish.overwrite else state()
+    if state is not None and entity is not None and _is_fresh(context, state):
+        if not wish.options:
+            return entity
+        if all(column.key in entity.__dict__ for column in shape.columns):
+            return await _with_relations(context, state, entity, shape)
+    await context.autoflush()
+    return await _fetch(context, shape, primary_key, wish)
+
+
+def primary_key_of(mapper: AnyMapper, identity: object) -> tuple[object, ...]:
+    """Return the primary key that *identity* (a value, a tuple, or a mapping by attribute) stands for, checked."""
+    attributes = mapper.primary_key_attributes
+    values: tuple[object, ...]
+    if isinstance(identity, Mapping):
+        values = _values_by_name(mapper, identity)
+    elif isinstance(identity, tuple | list):
+        values = tuple(identity)
+    else:
+        values = (identity,)
+    if len(values) != len(attributes):
+        wanted = ", ".join(attribute.key for attribute in attributes)
+        raise ArgumentError(f"the primary key of {mapper.name} is ({wanted}); {identity!r} does not fit it")
+    for expected, value in zip(_key_types(mapper), values, strict=True):
+        if expected is not None and not isinstance(value, expected) and value is not None:
+            raise _wrong_type(mapper, values)
+    return values
+
+
+def _values_by_name(mapper: AnyMapper, identity: Mapping[Any, object]) -> tuple[object, ...]:
+    names = [attribute.key for attribute in mapper.primary_key_attributes]
+    for name in identity:
+        if name not in names:
+            raise ArgumentError(
+                f"{name!r} is not in the primary key of {mapper.name}, which is ({', '.join(names)})"
+                f"{near(str(name), names)}"
+            )
+    return tuple(identity[name] for name in names if name in identity)
+
+
+def _key_types(mapper: AnyMapper) -> tuple[type | None, ...]:
+    """Return the Python types that the values of a primary key must have, None where that is not certain."""
+    memo = memo_of(mapper)
+    types: tuple[type | None, ...] | None = memo.get(_key_types)
+    if types is None:
+        types = memo[_key_types] = tuple(_python_type(each.column.type) for each in mapper.primary_key_attributes)
+    return types
+
+
+def _python_type(type_: Any) -> type | None:
+    """Return the Python type that values of a column must have, where that is certain."""
+    if not type(type_).__module__.startswith("sqlalchemy."):
+        return None
+    try:
+        expected: type = type_.python_type
+    except NotImplementedError:
+        return None
+    return expected if expected in _CHECKED_TYPES else None
+
+
+def _wrong_type(mapper: AnyMapper, primary_key: tuple[object, ...]) -> ArgumentError:
+    for attribute, expected, value in zip(mapper.primary_key_attributes, _key_types(mapper), primary_key, strict=True):
+        if expected is not None and value is not None and not isinstance(value, expected):
+            return ArgumentError(
+                f"{mapper.name}.{attribute.key} takes values of type {expected.__name__}; {value!r} is of type "
+                f"{type(value).__name__}"
+            )
+    return ArgumentError(f"{primary_key!r} is no primary key of {mapper.name}")
+
+
+def _is_fresh(context: SessionContext, state: EntityState) -> bool:
+    if state.epoch != context.workspace.epoch:
+        return False
+    return not state.expired or state.mapper.column_attributes.keys().isdisjoint(state.expired)
+
+
+async def _with_relations(context: SessionContext, state: EntityState, entity: Any, shape: EntityShape) -> Any:
+    """Load the relations that options ask for and an object in memory lacks."""
+    if shape.joined or shape.following:
+        run = LoadRun(context.workspace)
+        run.unfinished.append(((*shape.joined, *shape.following), [state]))
+        await follow(context, run)
+    return entity
+
+
+async def _fetch(context: SessionContext, shape: EntityShape, primary_key: tuple[object, ...], wish: Wish) -> Any:
+    engine, wire = await context.wire(mapper=shape.mapper, pure=wish.lock is None)
+    plan = plan_of_one(engine, shape, wish.lock)
+    sql, values = plan.bind(primary_key)
+    rows = await wire.fetch(sql, values)
+    run = LoadRun(context.workspace, overwrite=wish.overwrite, reread=wish.lock is not None, token=wish.token)
+    objects = hydrate(plan.loader, rows, run)
+    if run.unfinished:
+        await follow(context, run)
+    return objects[0] if objects else None
