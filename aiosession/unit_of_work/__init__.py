@@ -1,1 +1,1 @@
-""""""
+"""What is written, and in which order."""

@@ -1,0 +1,270 @@
+"""Send a plan: batch after batch, each in the form that its database takes best.
+
+Values are converted before anything is sent, as far as they are known by then. Nothing is changed in memory: what came
+back is returned, and a failure leaves all objects as they were.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Final, cast
+
+from aiosession.drivers.protocol import Wire
+from aiosession.engine.engine import AsyncEngine
+from aiosession.errors import DataError, FlushError, StaleDataError
+from aiosession.sql.writes import Columns, WriteKind, WriteShape, WriteStatement, write_statements
+from aiosession.state.state import EntityState
+from aiosession.transaction.context import SessionContext
+from aiosession.unit_of_work.columns import numbered_column
+from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated
+
+ReturnedRow = tuple[object, ...]
+
+
+class Form(Enum):
+    """How the rows of a batch travel."""
+
+    ROW = "one row, one parameter per column"
+    ARRAYS = "any number of rows, one array per column"
+    MANY = "a statement per row, nothing comes back"
+    EACH = "a statement per row, rows come back"
+    EXPRESSION = "one row with SQL expressions"
+
+
+_SINGLE: Final = frozenset({Form.ROW, Form.ARRAYS, Form.EXPRESSION})
+"""Forms that are one statement."""
+
+
+@dataclass(slots=True, eq=False)
+class Dispatch:
+    """A batch made ready for its database."""
+
+    batch: Batch
+    engine: AsyncEngine
+    form: Form
+    statement: WriteStatement | None
+    processed: list[list[Any] | None]
+    """Converted values by column; None where a value is still to come."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """A batch that was sent, with the values that were to come, and what came back."""
+
+    batch: Batch
+    values: Sequence[list[Any]]
+    returned: Sequence[ReturnedRow | None]
+    """For each row the values of the shape's ``returning``; None where it could not be told which they are."""
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """What came of a plan."""
+
+    written: list[Written] = field(default_factory=list)
+    made: dict[Generated, Any] = field(default_factory=dict)
+    """The values that the database made and that other rows waited for."""
+
+    def resolve(self, values: list[Any]) -> list[Any]:
+        """Return *values* with what the database made in place of what stood for it."""
+        made = self.made
+        return [made[value] if type(value) is Generated else value for value in values]
+
+
+async def route(ctx: SessionContext, plan: FlushPlan) -> list[Dispatch]:
+    """Find the database of each batch and convert what is known; nothing is sent."""
+    engines: dict[object, AsyncEngine] = {}
+    found: list[Dispatch] = []
+    for batch in plan:
+        place = batch.mapper or batch.table
+        engine = engines.get(place)
+        if engine is None:
+            # a lone wire sends nothing, BEGIN included, before it is used
+            engine, _ = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=True)
+            engines[place] = engine
+        found.append(_dispatch(batch, engine))
+    return found
+
+
+async def execute_plan(ctx: SessionContext, plan: FlushPlan) -> Outcome:
+    """Send everything in order; StaleDataError if rows are not met as they should be."""
+    dispatches = await route(ctx, plan)
+    is_lone = ctx.allows_lone_write and not plan.needs_transaction and all(each.form in _SINGLE for each in dispatches)
+    outcome = Outcome()
+    for dispatch in dispatches:
+        batch = dispatch.batch
+        _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=is_lone)
+        written = await _send(dispatch, wire, outcome)
+        outcome.written.append(written)
+        _note_made(plan.awaited, written, outcome)
+    return outcome
+
+
+# Making ready ---------------------------------------------------------------------------------------------------------
+
+
+def _dispatch(batch: Batch, engine: AsyncEngine) -> Dispatch:
+    if batch.statement is not None:
+        return Dispatch(batch, engine, Form.EXPRESSION, None, [])
+    form, shape = _form(batch, engine)
+    statements = write_statements(engine.dialect)
+    statement = statements.for_arrays(shape) if form is Form.ARRAYS else statements.for_row(shape)
+    if statement is None:
+        raise FlushError(f"{batch.kind.value} on table {batch.table.name!r} cannot be sent as arrays")
+    processed = [
+        None if place in batch.deferred else _converted(batch, statement, place, values)
+        for place, values in enumerate(batch.values)
+    ]
+    return Dispatch(batch, engine, form, statement, processed)
+
+
+def _form(batch: Batch, engine: AsyncEngine) -> tuple[Form, WriteShape]:
+    shape, can = batch.shape, engine.capabilities
+    if batch.count == 1:
+        return Form.ROW, shape
+    if can.arrays and _can_tell_rows_apart(batch) and write_statements(engine.dialect).for_arrays(shape) is not None:
+        return Form.ARRAYS, shape
+    if shape.returning:
+        return Form.EACH, shape
+    if batch.is_counted and batch.kind is not WriteKind.INSERT and not can.counts_many:
+        return Form.EACH, replace(shape, returning=shape.match)
+    return Form.MANY, shape
+
+
+def _can_tell_rows_apart(batch: Batch) -> bool:
+    """Whether returned rows, whose order is not promised, can be told apart: numbered in order, or by a known key."""
+    shape, mapper = batch.shape, batch.mapper
+    if not shape.returning or mapper is None:
+        return True
+    if batch.kind is not WriteKind.INSERT:
+        return False
+    numbered = numbered_column(mapper)
+    if numbered is not None and numbered in shape.returning:
+        return True
+    return all(each in shape.columns for each in mapper.primary_key)
+
+
+def _converted(batch: Batch, statement: WriteStatement, place: int, values: list[Any]) -> list[Any]:
+    try:
+        return statement.process(place, values)
+    except Exception as error:
+        raise _refused(batch, statement, place, values) from error
+
+
+def _refused(batch: Batch, statement: WriteStatement, place: int, values: list[Any]) -> DataError:
+    """Return the error for the value that its type could not convert."""
+    column = statement.inputs[place]
+    mapper = batch.mapper
+    is_mapped = mapper is not None and column in mapper.by_column
+    name = f"{mapper.name}.{mapper.by_column[column].key}" if mapper is not None and is_mapped else str(column)
+    for value in values:
+        try:
+            statement.process(place, [value])
+        except Exception as error:
+            return DataError(statement.sql, (value,), TypeError(f"{name} cannot hold {value!r}: {error}"))
+    return DataError(statement.sql, None, TypeError(f"{name} cannot hold one of its values"))
+
+
+# Sending --------------------------------------------------------------------------------------------------------------
+
+
+async def _send(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
+    batch = dispatch.batch
+    values = [
+        outcome.resolve(column) if place in batch.deferred else column for place, column in enumerate(batch.values)
+    ]
+    if dispatch.statement is None:
+        return await _send_expression(dispatch, wire, values)
+    statement = dispatch.statement
+    processed = [
+        _converted(batch, statement, place, values[place]) if column is None else column
+        for place, column in enumerate(dispatch.processed)
+    ]
+    if dispatch.form is Form.EACH:
+        found = await wire.fetch_each(statement.sql, statement.of_rows(processed, batch.count))
+        met = [row for each in found for row in each]
+        _check(batch, len(met))
+        return Written(batch, values, statement.results(met) if batch.returned else ())
+    if dispatch.form is Form.MANY:
+        _check(batch, await wire.execute_many(statement.sql, statement.of_rows(processed, batch.count)))
+        return Written(batch, values, ())
+    parameters = statement.of_columns(processed) if dispatch.form is Form.ARRAYS else statement.of_row(processed)
+    if not batch.shape.returning:
+        _check(batch, await wire.execute(statement.sql, parameters))
+        return Written(batch, values, ())
+    rows = statement.results(await wire.fetch(statement.sql, parameters))
+    _check(batch, len(rows))
+    return Written(batch, values, _in_order(batch, values, rows) if dispatch.form is Form.ARRAYS else rows)
+
+
+async def _send_expression(dispatch: Dispatch, wire: Wire, values: Sequence[list[Any]]) -> Written:
+    """Send one row with SQL expressions, as a statement of Core's."""
+    batch, shape = dispatch.batch, dispatch.batch.shape
+    statement: Any = batch.statement
+    split = len(shape.columns)
+    plain = {column: column_values[0] for column, column_values in zip(shape.columns, values, strict=False)}
+    if plain:
+        statement = statement.values(plain)
+    for column, column_values in zip(shape.match, values[split:], strict=True):
+        statement = statement.where(column == column_values[0])
+    if shape.returning:
+        statement = statement.returning(*shape.returning)
+    compiled, extracted = dispatch.engine.statements.compile(statement)
+    sql, parameters = compiled.bind(None, extracted)
+    if not shape.returning:
+        _check(batch, await wire.execute(sql, parameters))
+        return Written(batch, values, ())
+    rows = compiled.process(await wire.fetch(sql, parameters))
+    _check(batch, len(rows))
+    return Written(batch, values, rows)
+
+
+def _check(batch: Batch, matched: int) -> None:
+    if not batch.is_counted or matched in (-1, batch.count):
+        return
+    if batch.kind is WriteKind.INSERT and not batch.shape.returning:
+        return  # some databases count otherwise where triggers or rules write
+    raise StaleDataError(table=batch.table.fullname, operation=batch.kind.value, expected=batch.count, matched=matched)
+
+
+# What comes back ------------------------------------------------------------------------------------------------------
+
+
+def _in_order(batch: Batch, values: Sequence[list[Any]], rows: list[ReturnedRow]) -> Sequence[ReturnedRow | None]:
+    """Return *rows* in the order in which they were sent.
+
+    RETURNING promises no order. But rows are inserted in the order of their ordinality, and the numbers of a sequence
+    or identity column are taken one by one as they are inserted, each higher than the one before: sorted by number,
+    the rows are in the order in which they were sent. Rows whose keys were known are found by their keys.
+    """
+    mapper, returning = batch.mapper, batch.shape.returning
+    numbered = None if mapper is None else numbered_column(mapper)
+    if numbered is not None and numbered in returning:
+        place = returning.index(numbered)
+        return sorted(rows, key=lambda row: cast(int, row[place]))
+    key = () if mapper is None else mapper.primary_key
+    by_key = {_pick(row, returning, key): row for row in rows}
+    written = dict(zip(batch.shape.columns, values, strict=False))
+    return [by_key.get(sent) for sent in zip(*(written[column] for column in key), strict=True)]
+
+
+def _pick(row: ReturnedRow, columns: Columns, wanted: Columns) -> tuple[object, ...]:
+    return tuple(row[columns.index(column)] for column in wanted)
+
+
+def _note_made(awaited: Mapping[EntityState, Sequence[Generated]], written: Written, outcome: Outcome) -> None:
+    """Take down the values that later rows wait for."""
+    batch = written.batch
+    if not awaited or batch.kind is not WriteKind.INSERT or batch.mapper is None:
+        return
+    by_column = batch.mapper.by_column
+    sent = {by_column[column].key: place for place, column in enumerate(batch.shape.columns) if column in by_column}
+    places = {name: place for place, name in enumerate(batch.returned)}
+    for number, state in enumerate(batch.states):
+        for generated in awaited.get(state, ()):
+            row = written.returned[number] if written.returned else None
+            name = generated.attribute
+            if row is not None and name in places:
+                outcome.made[generated] = row[places[name]]
+            elif name in sent:
+                outcome.made[generated] = written.values[sent[name]][number]

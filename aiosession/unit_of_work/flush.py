@@ -1,0 +1,46 @@
+"""Write the pending changes of a session: gather, plan, execute, settle."""
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from aiosession.mapping.mapper import Relationship
+from aiosession.state.state import EntityState
+from aiosession.transaction.context import SessionContext
+from aiosession.unit_of_work.execute import execute_plan, route
+from aiosession.unit_of_work.plan import FlushPlan
+from aiosession.unit_of_work.planning import make_plan
+from aiosession.unit_of_work.settle import changes_seen, settle
+from aiosession.unit_of_work.worklist import gather
+
+LoadRelation = Callable[[SessionContext, Sequence[EntityState], Relationship], Coroutine[Any, Any, None]]
+"""How relations that cascades need are loaded: ``aiosession.loading.relations.load_relation``."""
+
+
+async def flush(
+    ctx: SessionContext, objects: Iterable[object] | None = None, *, load_relation: LoadRelation
+) -> FlushPlan:
+    """Write everything that is pending, or what concerns *objects*; objects are left as they were if it fails.
+
+    With ``ctx.allows_lone_write`` a plan of one statement is sent without BEGIN, where nothing could need undoing.
+    """
+    work = await gather(ctx.workspace, partial(load_relation, ctx), objects)
+    plan = make_plan(work)
+    seen = changes_seen(work)
+    outcome = await execute_plan(ctx, plan)
+    settle(work, plan, outcome, seen)
+    return plan
+
+
+async def plan(
+    ctx: SessionContext, objects: Iterable[object] | None = None, *, load_relation: LoadRelation
+) -> FlushPlan:
+    """Return what :func:`flush` would send now, without sending it; only what cascades need is loaded.
+
+    Defaults that Python computes are computed for the plan, and again for the flush.
+    """
+    work = await gather(ctx.workspace, partial(load_relation, ctx), objects)
+    found = make_plan(work)
+    binds = [dispatch.engine.url.render_as_string() for dispatch in await route(ctx, found)]
+    return replace(found, binds=tuple(binds))

@@ -1,0 +1,322 @@
+"""Turn new objects of one mapper into INSERT batches.
+
+Works column by column: for a thousand objects a column is one list, and what has to be known about its values (are
+there SQL expressions, values of a wrong type, anything missing?) is asked of the set of their types.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import insert
+from typing_extensions import override
+
+from aiosession.errors import FlushError
+from aiosession.mapping.mapper import AnyMapper
+from aiosession.sql.writes import WriteKind, WriteShape
+from aiosession.state.contents import members
+from aiosession.state.state import STATE_KEY, EntityState
+from aiosession.state.values import is_expression
+from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse
+from aiosession.unit_of_work.columns import NULL, ColumnRole, RowSoFar, Source, columns_of
+from aiosession.unit_of_work.keys import Keys
+from aiosession.unit_of_work.linking import Link, Links, check_present
+from aiosession.unit_of_work.plan import Batch, Generated, Reason, Why
+from aiosession.unit_of_work.relations import ForeignKey, relations_of
+
+_NEW: Final = (Reason(Why.NEW),)
+_NONE: Final = type(None)
+_NULL: Final = type(NULL)
+
+
+class Inserting:
+    """The INSERTs of one mapper."""
+
+    def __init__(self, mapper: AnyMapper, states: Sequence[EntityState], keys: Keys, links: Links) -> None:
+        self.mapper = mapper
+        self.states = states
+        self.keys = keys
+        self.links = links
+        self.columns = columns_of(mapper)
+        work = keys.work
+        self.dicts: list[dict[str, Any]] = [work.inserts[state].__dict__ for state in states]
+        self.values: dict[ColumnRole, list[Any]] = {}
+        self.kinds: dict[ColumnRole, set[type]] = {}
+        self.changed: set[ColumnRole] = set()
+        """Columns in which some values are not what the objects have."""
+        self.seen: list[tuple[str, list[Any]]] = []
+
+    def batches(self) -> list[Batch]:
+        """Return the batches: usually one, more where some objects have values for what the database fills in."""
+        self._take_values()
+        for reference in relations_of(self.mapper).references:
+            self._refer(reference)
+        if self.links.by_state:
+            self._apply_links()
+        self._fill_in()
+        self._check()
+        return [batch for rows in self._alike() for batch in self._batches_of(rows)]
+
+    # Values
+
+    def _take_values(self) -> None:
+        dicts = self.dicts
+        for role in self.columns.roles:
+            if role.source is not Source.ALWAYS_SERVER:
+                key, absent = role.key, role.absent
+                values = [each.get(key, absent) for each in dicts]
+                self.values[role] = values
+                if key:
+                    self.seen.append((key, values))
+
+    def _own(self, key: str) -> list[Any]:
+        """Return the values of a column, ready to be overwritten."""
+        role = self.columns.by_key[key]
+        if role not in self.changed:
+            self.changed.add(role)
+            self.values[role] = list(self.values[role])
+        return self.values[role]
+
+    def _refer(self, reference: ForeignKey) -> None:
+        """Fill in the foreign keys of a many-to-one relation."""
+        key = reference.key
+        targets = [each.get(key) for each in self.dicts]
+        if not any(target is not None for target in targets):
+            return
+        self.seen.append((key, targets))
+        known = {id(target): target for target in targets if target is not None}
+        usable = {place: target for place, target in known.items() if self._is_usable(reference, target)}
+        for source, destination in reference.pairs:
+            of_target = {place: self.keys.of_object(target, source) for place, target in usable.items()}
+            column = self._own(destination)
+            for number, target in enumerate(targets):
+                if id(target) in of_target:
+                    column[number] = of_target[id(target)]
+                    self._note_key(number, destination, column[number])
+
+    def _is_usable(self, reference: ForeignKey, target: Any) -> bool:
+        other: EntityState = target.__dict__[STATE_KEY]
+        work = self.keys.work
+        if not work.is_present(other):
+            number = next(n for n, each in enumerate(self.dicts) if each.get(reference.key) is target)
+            return check_present(work, self.states[number], reference.relationship, other)
+        if reference.is_late and other in work.inserts:
+            reason = Reason(Why.POST_UPDATE, (f"{self.mapper.name}.{reference.key}",))
+            self.links.late += (
+                Link(state, reference, other, reason)
+                for state, each in zip(self.states, self.dicts, strict=True)
+                if each.get(reference.key) is target
+            )
+            return False
+        return True
+
+    def _note_key(self, number: int, key: str, value: object) -> None:
+        if self.columns.by_key[key].is_primary_key:
+            self.keys.decide(self.states[number], key, value)
+
+    def _apply_links(self) -> None:
+        """Fill in the foreign keys that relations of other objects give."""
+        for number, state in enumerate(self.states):
+            for link in self.links.by_state.get(state, ()):
+                for source, destination in link.foreign_key.pairs:
+                    value = None if link.target is None else self.keys.of(link.target, source)
+                    self._own(destination)[number] = value
+                    self._note_key(number, destination, value)
+
+    def _fill_in(self) -> None:
+        for role, values in list(self.values.items()):
+            kinds = self.kinds[role] = set(map(type, values))
+            if role.source is Source.CLIENT and _NONE in kinds:
+                self._default(role)
+        version = self.mapper.version_id
+        if version is not None and self.mapper.version_id_generator:
+            generate = self.mapper.version_id_generator
+            values = self._own(version.key)
+            for number, value in enumerate(values):
+                if value is None:
+                    values[number] = generate(None)
+            self.kinds[self.columns.by_key[version.key]] = set(map(type, values))
+
+    def _default(self, role: ColumnRole) -> None:
+        """Fill in a default that Python computes."""
+        self.changed.add(role)
+        before = self.values[role]
+        if role.compute is None:
+            values = [role.constant if value is None else value for value in before]
+        else:
+            roles, columns = list(self.values), list(self.values.values())
+            values = [
+                role.compute(RowSoFar(roles, columns, number, role.column)) if value is None else value
+                for number, value in enumerate(before)
+            ]
+        self.values[role] = values
+        self.kinds[role] = set(map(type, values))
+        if role.key:
+            for state, value in zip(self.states, values, strict=True):
+                self.keys.decide(state, role.key, value)
+
+    # Checks
+
+    def _check(self) -> None:
+        for role, values in self.values.items():
+            kinds = self.kinds[role]
+            if _NONE in kinds and role.key in self.columns.required:
+                raise FlushError(
+                    f"a new {self.mapper.name} has no value for {role.key!r}, which is part of its primary key and "
+                    f"which nothing fills in; set it before adding the object, or give the column a default"
+                )
+            wrong = [kind for kind in misfits(role.column.type, kinds) if not is_expression_type(kind)]
+            if wrong:
+                raise refuse(self.mapper, role, next(value for value in values if type(value) in wrong))
+
+    # Batches
+
+    def _alike(self) -> Iterable[list[int] | None]:
+        """Return the rows that take the same columns; None for all of them."""
+        mixed = [role for role in self.columns.server if _NONE in self.kinds[role] and len(self.kinds[role]) > 1]
+        if not mixed:
+            return (None,)
+        columns = [self.values[role] for role in mixed]
+        groups: dict[tuple[bool, ...], list[int]] = {}
+        for number, row in enumerate(zip(*columns, strict=True)):
+            groups.setdefault(tuple([value is None for value in row]), []).append(number)
+        return groups.values()
+
+    def _batches_of(self, rows: list[int] | None) -> list[Batch]:
+        every = range(len(self.states))
+        chosen = rows if rows is not None else every
+        first = chosen[0]
+        written = [
+            role
+            for role, values in self.values.items()
+            if role.source is not Source.SERVER or values[first] is not None
+        ]
+        special = self._rows_with_expressions(written)
+        plain = [number for number in chosen if number not in special] if special else chosen
+        found = [_Rows(self, written, None if len(plain) == len(every) else plain).batch()] if plain else []
+        return found + [_ExpressionRow(self, written, [number]).batch() for number in chosen if number in special]
+
+    def _rows_with_expressions(self, written: list[ColumnRole]) -> set[int]:
+        found: set[int] = set()
+        for role in written:
+            kinds = {kind for kind in self.kinds[role] if is_expression_type(kind)}
+            if role.takes_none:
+                kinds.discard(_NULL)
+            if kinds:
+                found.update(number for number, value in enumerate(self.values[role]) if type(value) in kinds)
+        return found
+
+
+class _Rows:
+    """Some of the rows of one mapper that take the same columns."""
+
+    def __init__(self, inserting: Inserting, written: list[ColumnRole], rows: Sequence[int] | None) -> None:
+        self.inserting = inserting
+        self.written = written
+        self.rows = rows
+        self.states = self._chosen(inserting.states)
+
+    def batch(self) -> Batch:
+        """Return the batch of these rows."""
+        inserting = self.inserting
+        returned = self._returned()
+        values = tuple(self._chosen(inserting.values[role]) for role in self.written)
+        return Batch(
+            shape=WriteShape(
+                WriteKind.INSERT,
+                inserting.mapper.table,
+                columns=tuple(role.column for role in self.written),
+                returning=tuple(role.column for role in returned),
+            ),
+            mapper=inserting.mapper,
+            values=values,
+            count=len(self.states),
+            states=self.states,
+            reasons=_NEW,
+            deferred=frozenset(
+                place for place, role in enumerate(self.written) if Generated in self._kinds(role, values[place])
+            ),
+            decided=self._decided(),
+            returned=tuple(role.key for role in returned),
+            unknown=self._unknown(returned),
+            seen=self._seen(),
+        )
+
+    def _kinds(self, role: ColumnRole, values: Sequence[object]) -> set[type]:
+        inserting = self.inserting
+        if role not in inserting.changed:
+            return inserting.kinds[role]
+        return inserting.kinds[role] if self.rows is None else set(map(type, values))
+
+    def _chosen(self, values: Sequence[Any]) -> list[Any]:
+        rows = self.rows
+        if rows is None:
+            return values if isinstance(values, list) else list(values)
+        return [values[number] for number in rows]
+
+    def _decided(self) -> tuple[tuple[str, int], ...]:
+        inserting = self.inserting
+        return tuple(
+            (role.key, place)
+            for place, role in enumerate(self.written)
+            if role.key and (role in inserting.changed or not inserting.kinds[role].isdisjoint({_NONE, _NULL}))
+        )
+
+    def _returned(self) -> list[ColumnRole]:
+        """Return what the database has to tell: generated keys, and what it fills in if that is wanted at once."""
+        mapper, written = self.inserting.mapper, set(self.written)
+        missing = [role for role in self.inserting.columns.fetched if role not in written and role.key]
+        if not mapper.eager_defaults:
+            missing = [role for role in missing if role.is_primary_key]
+        if not missing or any(role.column is self.inserting.columns.numbered for role in missing):
+            return missing
+        # Rows are told apart by their keys.
+        keys = [self.inserting.columns.by_key[each.key] for each in mapper.primary_key_attributes]
+        return [*keys, *(role for role in missing if not role.is_primary_key)]
+
+    def _unknown(self, returned: Sequence[ColumnRole]) -> tuple[str, ...]:
+        known = {*self.written, *returned}
+        return tuple(role.key for role in self.inserting.columns.fetched if role not in known and role.key)
+
+    def _seen(self) -> tuple[tuple[str, list[Any]], ...]:
+        """Return what the objects had: changes that come while the flush waits are told by it."""
+        inserting = self.inserting
+        found = [(key, self._chosen(values)) for key, values in inserting.seen]
+        dicts = self._chosen(inserting.dicts)
+        for relationship in inserting.mapper.relationships.values():
+            if relationship.uselist and not relationship.viewonly:
+                held = [each.get(relationship.key) for each in dicts]
+                if any(held):
+                    found.append((relationship.key, [None if each is None else members(each) for each in held]))
+        return tuple(found)
+
+
+class _ExpressionRow(_Rows):
+    """One row that has SQL expressions among its values: a statement of its own."""
+
+    @override
+    def batch(self) -> Batch:
+        """Return the batch of this row."""
+        number = self._chosen(range(len(self.inserting.states)))[0]
+        plain = [role for role in self.written if not is_expression(self.inserting.values[role][number])]
+        special = {role.column: self.inserting.values[role][number] for role in self.written if role not in plain}
+        names = {role.column: role for role in self.written}
+        made = [names[column] for column in special]
+        self.written = plain
+        batch = super().batch()
+        statement = insert(batch.table).values(special).inline()
+        returning = (
+            *batch.shape.returning,
+            *(role.column for role in made if role.column not in batch.shape.returning),
+        )
+        return replace(
+            batch,
+            shape=replace(batch.shape, returning=returning),
+            statement=statement,
+            returned=tuple(names_of(self.inserting.mapper, returning)),
+        )
+
+
+def names_of(mapper: AnyMapper, columns: Iterable[Any]) -> list[str]:
+    """Return the attributes that hold *columns*."""
+    return [mapper.attribute_of(column).key for column in columns]

@@ -1,0 +1,272 @@
+"""Turn changes of objects of one mapper into UPDATE batches.
+
+Compares values: an attribute that was set to what it was before writes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import update
+
+from aiosession.mapping.mapper import AnyMapper
+from aiosession.sql.writes import WriteKind, WriteShape
+from aiosession.state.state import EntityState, state_of
+from aiosession.state.values import NO_VALUE, is_expression
+from aiosession.unit_of_work.checks import misfits, refuse
+from aiosession.unit_of_work.columns import ColumnRole, MapperColumns, RowSoFar, columns_of
+from aiosession.unit_of_work.keys import Keys
+from aiosession.unit_of_work.linking import Link, Links, cannot_blank, check_present
+from aiosession.unit_of_work.plan import Batch, Generated, Reason, Why
+from aiosession.unit_of_work.relations import ForeignKey, relations_of
+
+_PLAIN: Final = frozenset({int, str, bool, float, type(None)})
+
+
+@dataclass(slots=True, eq=False)
+class RowUpdate:
+    """What is to be written to the row of one object."""
+
+    state: EntityState
+    values: dict[str, Any] = field(default_factory=dict)
+    decided: dict[str, None] = field(default_factory=dict)
+    """Attributes whose values are not (or not only) in the object."""
+    why: Why = Why.CHANGED
+
+
+class Updating:
+    """The UPDATEs of one mapper."""
+
+    def __init__(self, mapper: AnyMapper, keys: Keys, links: Links) -> None:
+        self.mapper = mapper
+        self.keys = keys
+        self.links = links
+        self.columns = columns_of(mapper)
+        self.references = relations_of(mapper).references
+
+    def batches(self, states: Iterable[EntityState]) -> list[Batch]:
+        """Return the batches for what was changed on the rows of *states*; none where nothing was."""
+        changed = [row for row in map(self.row, states) if row.values]
+        return self.batches_of(changed)
+
+    def row(self, state: EntityState) -> RowUpdate:
+        """Return what is to be written to one row."""
+        row = RowUpdate(state)
+        committed = state.committed
+        if committed:
+            self._compare(row, committed, state.values())
+        if self.links.by_state:
+            for link in self.links.by_state.get(state, ()):
+                self._link(row, link.foreign_key, link.target)
+        return row
+
+    def replacement(self, state: EntityState) -> RowUpdate:
+        """Return what is to be written where the row of a deleted object becomes that of *state*: everything."""
+        values = state.values()
+        row = RowUpdate(state, why=Why.REPLACED)
+        row.values = {
+            key: values.get(key, role.absent)
+            for key, role in self.columns.by_key.items()
+            if not role.is_primary_key
+            and (key in values or role in self.columns.roles)
+            and role not in self.columns.fetched
+        }
+        for reference in self.references:
+            target = values.get(reference.key)
+            if target is not None:
+                self._refer(row, reference, target)
+        row.decided = dict.fromkeys(row.values)
+        return row
+
+    # One row
+
+    def _compare(self, row: RowUpdate, committed: Mapping[str, object], values: Mapping[str, Any]) -> None:
+        by_key = self.columns.by_key
+        for key, old in committed.items():
+            role = by_key.get(key)
+            if role is not None:
+                new = values.get(key)
+                if new is not old and not _is_equal(role, new, old):
+                    self._check(role, new)
+                    row.values[key] = new
+        for reference in self.references:
+            if reference.key in committed:
+                new = values.get(reference.key)
+                if new is not committed[reference.key]:
+                    self._refer(row, reference, new)
+
+    def _check(self, role: ColumnRole, value: object) -> None:
+        kind = type(value)
+        if kind is not type(None) and not is_expression(value) and misfits(role.column.type, (kind,)):
+            raise refuse(self.mapper, role, value)
+
+    def _refer(self, row: RowUpdate, reference: ForeignKey, target: Any) -> None:
+        if target is None:
+            self._link(row, reference, None)
+            return
+        other = state_of(target)
+        if not check_present(self.keys.work, row.state, reference.relationship, other):
+            return
+        if reference.is_late and other in self.keys.work.inserts:
+            reason = Reason(Why.POST_UPDATE, (f"{self.mapper.name}.{reference.key}",))
+            self.links.late.append(Link(row.state, reference, other, reason))
+            return
+        self._link(row, reference, other)
+
+    def _link(self, row: RowUpdate, foreign_key: ForeignKey, target: EntityState | None) -> None:
+        state = row.state
+        committed = state.committed or {}
+        for source, destination in foreign_key.pairs:
+            value = None if target is None else self.keys.of(target, source)
+            stored = NO_VALUE if destination in committed else state.values().get(destination, NO_VALUE)
+            if _is_equal(self.columns.by_key[destination], value, stored):
+                row.values.pop(destination, None)
+                continue
+            if self.columns.by_key[destination].is_primary_key:
+                self._move_key(state, foreign_key, destination, value)
+            row.values[destination] = value
+            row.decided[destination] = None
+            if not committed:
+                row.why = Why.FOREIGN_KEY
+
+    def _move_key(self, state: EntityState, foreign_key: ForeignKey, destination: str, value: object) -> None:
+        if value is None:
+            raise cannot_blank(state, foreign_key.relationship, destination)
+        self.keys.decide(state, destination, value)
+
+    # Batches
+
+    def batches_of(self, rows: Sequence[RowUpdate]) -> list[Batch]:
+        """Return one batch per set of columns, in the order of their first rows."""
+        groups: dict[tuple[str, ...], list[RowUpdate]] = {}
+        special: list[RowUpdate] = []
+        order: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for row in rows:
+            self._complete(row)
+            if any(type(value) not in _PLAIN and self._is_special(key, value) for key, value in row.values.items()):
+                special.append(row)
+                continue
+            names = tuple(row.values)
+            columns = order.get(names)
+            if columns is None:
+                columns = order[names] = tuple(key for key in self.columns.by_key if key in row.values)
+            groups.setdefault(columns, []).append(row)
+        found = [self._batch(names, group) for names, group in groups.items()]
+        return found + [self._expression_batch(row) for row in special]
+
+    def _is_special(self, key: str, value: object) -> bool:
+        return is_expression(value) and not (
+            self.columns.by_key[key].takes_none and value is self.columns.by_key[key].absent
+        )
+
+    def _complete(self, row: RowUpdate) -> None:
+        """Add what every UPDATE writes: values computed by Python, the next version."""
+        mapper = self.mapper
+        for role in self.columns.on_update:
+            if role.key not in row.values:
+                so_far = RowSoFar(
+                    [self.columns.by_key[key] for key in row.values],
+                    [[value] for value in row.values.values()],
+                    0,
+                    role.column,
+                )
+                row.values[role.key] = role.constant if role.compute is None else role.compute(so_far)
+                row.decided[role.key] = None
+        if mapper.version_id is not None and mapper.version_id_generator and row.why is not Why.POST_UPDATE:
+            key = mapper.version_id.key
+            if key not in row.values:
+                row.values[key] = mapper.version_id_generator(self.keys.of_stored(row.state, key))
+                row.decided[key] = None
+
+    def _batch(self, names: tuple[str, ...], rows: list[RowUpdate]) -> Batch:
+        columns = self.columns
+        values = [[row.values[name] for row in rows] for name in names]
+        is_late = rows[0].why is Why.POST_UPDATE
+        match, matched = match_of(self.mapper, [row.state for row in rows], self.keys, is_versioned=not is_late)
+        decided = {name for row in rows if row.decided for name in row.decided}
+        return Batch(
+            shape=WriteShape(
+                WriteKind.UPDATE,
+                self.mapper.table,
+                columns=tuple(columns.by_key[name].column for name in names),
+                match=match,
+                returning=tuple(columns.by_key[name].column for name in self._returned()),
+            ),
+            mapper=self.mapper,
+            values=(*values, *matched),
+            count=len(rows),
+            states=[row.state for row in rows],
+            reasons=[Reason(row.why, names) for row in rows],
+            deferred=frozenset(
+                place for place, column in enumerate((*values, *matched)) if Generated in set(map(type, column))
+            ),
+            decided=tuple((name, place) for place, name in enumerate(names) if name in decided),
+            returned=self._returned(),
+            unknown=() if self._returned() else columns.unknown_after_update,
+        )
+
+    def _returned(self) -> tuple[str, ...]:
+        return self.columns.unknown_after_update if self.mapper.eager_defaults is True else ()
+
+    def _expression_batch(self, row: RowUpdate) -> Batch:
+        special = {key: value for key, value in row.values.items() if self._is_special(key, value)}
+        names = tuple(key for key in self.columns.by_key if key in row.values and key not in special)
+        batch = self._batch(names, [row])
+        by_key = self.columns.by_key
+        statement = (
+            update(self.mapper.table).values({by_key[key].column: value for key, value in special.items()}).inline()
+        )
+        return with_expressions(self.mapper, self.columns, batch, statement, tuple(special))
+
+
+def with_expressions(
+    mapper: AnyMapper, columns: MapperColumns, batch: Batch, statement: Any, special: tuple[str, ...]
+) -> Batch:
+    """Return *batch*, of one row, with a statement in which the values of *special* are SQL expressions."""
+    is_eager = mapper.eager_defaults is True
+    returned = (*batch.returned, *special) if is_eager else ()
+    shape = batch.shape
+    return Batch(
+        shape=WriteShape(
+            shape.kind, shape.table, shape.columns, shape.match, tuple(columns.by_key[key].column for key in returned)
+        ),
+        mapper=mapper,
+        values=batch.values,
+        count=1,
+        states=batch.states,
+        reasons=[Reason(batch.reasons[0].why, (*batch.reasons[0].names, *special))],
+        statement=statement,
+        deferred=batch.deferred,
+        decided=batch.decided,
+        returned=returned,
+        unknown=() if is_eager else tuple(dict.fromkeys((*batch.unknown, *special))),
+    )
+
+
+def match_of(
+    mapper: AnyMapper, states: Sequence[EntityState], keys: Keys, *, is_versioned: bool = True
+) -> tuple[tuple[Any, ...], tuple[list[Any], ...]]:
+    """Return the columns that identify rows in WHERE, and their values: the key, and the version if there is one."""
+    attributes = mapper.primary_key_attributes
+    stored = [
+        state.key[1] if state.key is not None else tuple(keys.of(state, each.key) for each in attributes)
+        for state in states
+    ]
+    values = [list(column) for column in zip(*stored, strict=True)]
+    columns = mapper.primary_key
+    if mapper.version_id is not None and is_versioned:
+        key = mapper.version_id.key
+        columns = (*columns, mapper.version_id.column)
+        values.append([keys.of_stored(state, key) for state in states])
+    return columns, tuple(values)
+
+
+def _is_equal(role: ColumnRole, new: Any, old: Any) -> bool:
+    if old is NO_VALUE or is_expression(new) or is_expression(old) or isinstance(new, Generated):
+        return False
+    if new is None or old is None:
+        return new is old
+    try:
+        return bool(role.column.type.compare_values(new, old))
+    except Exception:  # a user's __eq__ may raise anything; then the value is written
+        return False
