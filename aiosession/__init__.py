@@ -1,0 +1,172 @@
+"""The unit-of-work session for async Python: the public names.
+
+``errors``, ``events`` and ``testing`` are modules of their own; SQL itself is written with ``sqlalchemy``.
+"""
+
+from aiosession.declarative.base import AsyncAttrs, DeclarativeBase, MappedAsDataclass
+from aiosession.declarative.columns import column_property, deferred, mapped_column
+from aiosession.declarative.declared import declared_attr
+from aiosession.declarative.mapped import Mapped
+from aiosession.declarative.registry import registry
+from aiosession.declarative.relations import backref, relationship
+from aiosession.engine.create import create_async_engine
+from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.result import MappingResult, Result, ScalarResult
+from aiosession.engine.row import Row, RowMapping
+from aiosession.engine.streaming import AsyncMappingResult, AsyncResult, AsyncScalarResult
+from aiosession.engine.transaction import AsyncTransaction
+from aiosession.errors import (
+    AioSessionError,
+    ArgumentError,
+    CheckViolationError,
+    CircularDependencyError,
+    CommitOutcomeUnknownError,
+    ConcurrentUseError,
+    DatabaseError,
+    DataError,
+    DeadlockError,
+    DisconnectError,
+    FlushError,
+    ForeignKeyViolationError,
+    IntegrityError,
+    InternalError,
+    InvalidRequestError,
+    LockNotAvailableError,
+    MappingError,
+    MultipleResultsFound,
+    NoResultFound,
+    NotLoadedError,
+    NotNullViolationError,
+    NotSupportedError,
+    ObjectNotFoundError,
+    OperationalError,
+    PendingRollbackError,
+    PoolTimeoutError,
+    ProgrammingError,
+    ResourceClosedError,
+    SerializationError,
+    StaleDataError,
+    StatementTimeoutError,
+    UnboundExecutionError,
+    UniqueViolationError,
+    UnknownAttributeError,
+    UnmappedError,
+    WrongEventLoopError,
+)
+from aiosession.loading.options import (
+    Load,
+    contains_eager,
+    defaultload,
+    defer,
+    joinedload,
+    lazyload,
+    load_only,
+    raiseload,
+    selectinload,
+    subqueryload,
+    undefer,
+    undefer_group,
+)
+from aiosession.mapping.aliases import aliased
+from aiosession.mapping.inspection import configure_mappers
+from aiosession.mapping.mapper import Mapper
+from aiosession.session.handles import AsyncSessionTransaction
+from aiosession.session.inspection import inspect, object_session
+from aiosession.session.session import AsyncSession
+from aiosession.session.sessionmaker import async_sessionmaker
+from aiosession.state import attributes
+from aiosession.state.collections import attribute_keyed_dict, column_keyed_dict, keyfunc_mapping
+from aiosession.state.history import History
+from aiosession.state.lifecycle import Lifecycle
+from aiosession.state.view import InstanceState
+from aiosession.unit_of_work.plan import FlushPlan
+
+__all__ = [
+    "AioSessionError",
+    "ArgumentError",
+    "AsyncAttrs",
+    "AsyncConnection",
+    "AsyncEngine",
+    "AsyncMappingResult",
+    "AsyncResult",
+    "AsyncScalarResult",
+    "AsyncSession",
+    "AsyncSessionTransaction",
+    "AsyncTransaction",
+    "CheckViolationError",
+    "CircularDependencyError",
+    "CommitOutcomeUnknownError",
+    "ConcurrentUseError",
+    "DataError",
+    "DatabaseError",
+    "DeadlockError",
+    "DeclarativeBase",
+    "DisconnectError",
+    "FlushError",
+    "FlushPlan",
+    "ForeignKeyViolationError",
+    "History",
+    "InstanceState",
+    "IntegrityError",
+    "InternalError",
+    "InvalidRequestError",
+    "Lifecycle",
+    "Load",
+    "LockNotAvailableError",
+    "Mapped",
+    "MappedAsDataclass",
+    "Mapper",
+    "MappingError",
+    "MappingResult",
+    "MultipleResultsFound",
+    "NoResultFound",
+    "NotLoadedError",
+    "NotNullViolationError",
+    "NotSupportedError",
+    "ObjectNotFoundError",
+    "OperationalError",
+    "PendingRollbackError",
+    "PoolTimeoutError",
+    "ProgrammingError",
+    "ResourceClosedError",
+    "Result",
+    "Row",
+    "RowMapping",
+    "ScalarResult",
+    "SerializationError",
+    "StaleDataError",
+    "StatementTimeoutError",
+    "UnboundExecutionError",
+    "UniqueViolationError",
+    "UnknownAttributeError",
+    "UnmappedError",
+    "WrongEventLoopError",
+    "aliased",
+    "async_sessionmaker",
+    "attribute_keyed_dict",
+    "attributes",
+    "backref",
+    "column_keyed_dict",
+    "column_property",
+    "configure_mappers",
+    "contains_eager",
+    "create_async_engine",
+    "declared_attr",
+    "defaultload",
+    "defer",
+    "deferred",
+    "inspect",
+    "joinedload",
+    "keyfunc_mapping",
+    "lazyload",
+    "load_only",
+    "mapped_column",
+    "object_session",
+    "raiseload",
+    "registry",
+    "relationship",
+    "selectinload",
+    "subqueryload",
+    "undefer",
+    "undefer_group",
+]

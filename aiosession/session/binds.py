@@ -1,0 +1,105 @@
+"""Find the engine or connection that a class or a statement is for.
+
+The order is: the class (or one of its bases) in ``binds``, its table in ``binds``, the classes and tables of the
+statement in ``binds``, the session's ``bind``, an error that says what was looked for and what there is.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import ClauseElement, Table
+from sqlalchemy.sql import visitors
+
+from aiosession.core import entity_of
+from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.errors import ArgumentError, InvalidRequestError, UnboundExecutionError
+from aiosession.mapping.mapper import AnyMapper, EntityRef, Mapper
+from aiosession.transaction.bind import Bind
+
+BindKey: TypeAlias = type[Any] | AnyMapper | Table
+"""What a bind can be registered for: a mapped class or any base of one, a mapper, a table."""
+
+
+class BindTable:
+    """Where the classes and tables of a session live."""
+
+    __slots__ = ("bind", "binds")
+
+    def __init__(self, bind: Bind | None, binds: Mapping[BindKey, Bind] | None) -> None:
+        self.bind: Final = None if bind is None else _checked(bind, "bind")
+        self.binds: Final = {} if binds is None else {_key(key): _checked(at, "binds") for key, at in binds.items()}
+
+    def locate(self, mapper: AnyMapper | None, clause: ClauseElement | None, /, **hints: object) -> Bind:
+        """Return the bind of a class or a statement."""
+        if hints:
+            raise ArgumentError(
+                f"bind_arguments are bind, mapper and clause, unless get_bind() is overridden; got {', '.join(hints)}"
+            )
+        if self.binds:
+            for key in _keys(mapper, clause):
+                if key in self.binds:
+                    return self.binds[key]
+        if self.bind is None:
+            raise UnboundExecutionError(self._explain(mapper, clause))
+        return self.bind
+
+    def bind_to(self, key: BindKey, bind: Bind) -> None:
+        """Register *bind* for a class, a mapper or a table."""
+        self.binds[_key(key)] = _checked(bind, "bind")
+
+    def engine(self) -> AsyncEngine | None:
+        """Return ``bind`` for use by another session at the same time; a connection cannot be shared."""
+        if any(isinstance(bind, AsyncConnection) for bind in (self.bind, *self.binds.values())):
+            raise InvalidRequestError(
+                "this session is bound to a connection, which another session cannot use at the same time; bind "
+                "sessions that are to be forked to engines"
+            )
+        return self.bind if isinstance(self.bind, AsyncEngine) else None
+
+    def _explain(self, mapper: AnyMapper | None, clause: ClauseElement | None) -> str:
+        sought = dict.fromkeys(_name(key) for key in _keys(mapper, clause) if key is not object)
+        wanted = f"looked for {', '.join(sought)}" if sought else "neither a class nor a table is part of it"
+        known = ", ".join(sorted(map(_name, self.binds))) or "none"
+        return (
+            f"no engine or connection is known for this statement: {wanted}; classes and tables in binds: {known}; "
+            f"bind: none. Pass bind=engine (or binds={{...}}) to the session or its async_sessionmaker"
+        )
+
+
+def _keys(mapper: AnyMapper | None, clause: ClauseElement | None) -> Iterator[type[Any] | Table]:
+    if mapper is not None:
+        yield from mapper.class_.__mro__
+        yield mapper.table
+    if clause is not None:
+        for element in visitors.iterate(clause):
+            entity = entity_of(element)
+            if isinstance(entity, EntityRef):
+                yield from entity.mapper.class_.__mro__
+                yield entity.mapper.table
+            elif isinstance(element, Table):
+                yield element
+            else:
+                table = getattr(element, "table", None)
+                if isinstance(table, Table):
+                    yield table
+
+
+def _key(key: BindKey) -> type[Any] | Table:
+    if isinstance(key, Mapper):
+        return key.class_
+    if isinstance(key, type | Table):
+        return key
+    raise ArgumentError(f"keys of binds are mapped classes, mappers and tables, not {key!r}")
+
+
+def _name(key: type[Any] | Table) -> str:
+    return f"table {key.fullname}" if isinstance(key, Table) else f"class {key.__qualname__}"
+
+
+def _checked(bind: object, option: str) -> Bind:
+    if isinstance(bind, AsyncEngine | AsyncConnection):
+        return bind
+    raise ArgumentError(
+        f"{option} takes what create_async_engine() returns, or a connection of it; got {type(bind).__module__}."
+        f"{type(bind).__qualname__}"
+    )

@@ -1,0 +1,82 @@
+"""How does an application reach the connection of a session's transaction? By a connection that it does not own."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from typing_extensions import override
+
+from aiosession.aio import Guard
+from aiosession.engine.engine import AsyncConnection
+from aiosession.engine.options import checked
+from aiosession.engine.stack import TransactionStack
+from aiosession.engine.transaction import AsyncTransaction, TransactionState
+from aiosession.engine.wire import EngineConnection
+from aiosession.errors import InvalidRequestError
+from aiosession.session.bind_arguments import bind_of
+from aiosession.session.querying import Options
+from aiosession.transaction.bind import BindTransaction
+from aiosession.transaction.context import SessionContext
+
+_OF_THE_TRANSACTION: Final = ("isolation_level", "read_only", "deferrable")
+
+
+class HeldStack(TransactionStack):
+    """The stack of a connection whose transaction belongs to a session: savepoints may be opened, not more."""
+
+    __slots__ = ("_share",)
+
+    def __init__(self, wire: EngineConnection, share: BindTransaction, owner: AsyncConnection) -> None:
+        super().__init__(wire, share.options)
+        self._share: Final = share
+        self._is_begun = True
+        self.root = AsyncTransaction(owner)
+        self.root.advance(TransactionState.ACTIVE)
+
+    @override
+    async def commit(self, transaction: AsyncTransaction) -> None:
+        if transaction is self.root:
+            raise InvalidRequestError("this transaction belongs to a session; call `await session.commit()`")
+        await super().commit(transaction)
+
+    @override
+    async def roll_back(self, transaction: AsyncTransaction) -> None:
+        if transaction is self.root:
+            raise InvalidRequestError("this transaction belongs to a session; call `await session.rollback()`")
+        await super().roll_back(transaction)
+        self._share.cause = None
+
+    @override
+    def note(self, error: BaseException) -> None:
+        self._share.note_failure(error)
+
+
+class SessionConnection(AsyncConnection):
+    """The connection that a session holds for its transaction; closing it leaves it with the session."""
+
+    __slots__ = ()
+
+    def __init__(self, share: BindTransaction, wire: EngineConnection, guard: Guard) -> None:
+        super().__init__(share.engine)
+        self._guard = guard  # type: ignore[misc]  # one operation at a time, be it the session's or the connection's
+        self._stack = HeldStack(wire, share, self)
+        self._wire = wire
+
+    @override
+    async def _close(self) -> None:
+        self._wire = self._stack = None
+        self._was_closed = True
+
+
+async def open_connection(
+    ctx: SessionContext, bind_arguments: Mapping[str, Any] | None, execution_options: Options | None
+) -> AsyncConnection:
+    """Return the connection of the transaction on a bind, begun now if it was not."""
+    ctx.check_open()
+    chosen = checked(execution_options) if execution_options else {}
+    with ctx.bound_to(await bind_of(ctx, None, bind_arguments)):
+        options = {name: chosen[name] for name in _OF_THE_TRANSACTION if name in chosen}
+        share = await ctx.share(options=replace(ctx.options, **options) if options else None)
+    if isinstance(share.bind, AsyncConnection):
+        return share.bind
+    return SessionConnection(share, share.held(), ctx.guard)

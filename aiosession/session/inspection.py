@@ -1,0 +1,37 @@
+"""What is known about something mapped? ``inspect()`` of classes, aliases and objects; the session of an object."""
+
+from typing import Any, TypeVar, overload
+
+from aiosession.mapping.inspection import entity_ref, mapper_of
+from aiosession.mapping.mapper import EntityRef, Mapper
+from aiosession.session.session import AsyncSession
+from aiosession.state.state import state_of
+from aiosession.state.view import InstanceState
+from aiosession.state.workspace import workspace_of
+
+T = TypeVar("T")
+
+
+@overload
+def inspect(subject: type[T]) -> Mapper[T]: ...
+@overload
+def inspect(subject: object) -> Any: ...
+def inspect(subject: object) -> Any:
+    """Return what is known about *subject*: the `Mapper` of a class, the entity of an alias, an object's state.
+
+    It is not `sqlalchemy.inspect`, which knows nothing of these mappings; anything that is not mapped is an error.
+    """
+    if isinstance(subject, type):
+        return mapper_of(subject)
+    reference = getattr(subject, "__entity_ref__", None)
+    if isinstance(reference, EntityRef):
+        return entity_ref(subject)
+    return InstanceState(subject)
+
+
+def object_session(instance: object) -> AsyncSession | None:
+    """Return the session that an object is in, None if it is in none."""
+    state_of(instance)
+    workspace = workspace_of(instance)
+    owner = None if workspace is None else workspace.owner
+    return owner if isinstance(owner, AsyncSession) else None

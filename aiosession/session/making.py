@@ -1,0 +1,68 @@
+"""What is a session made of? Its workspace and its context, wired together without a reference back to the session."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol, cast
+from weakref import WeakMethod
+
+from sqlalchemy import ClauseElement
+
+from aiosession.errors import ResourceClosedError
+from aiosession.loading.load import load_for_siblings
+from aiosession.mapping.mapper import AnyMapper
+from aiosession.session.options import check_stale_reads, transaction_options
+from aiosession.session.transactions import flush_before_query
+from aiosession.state.attributes import read
+from aiosession.state.state import EntityState
+from aiosession.state.workspace import Workspace
+from aiosession.transaction.bind import Bind
+from aiosession.transaction.context import Locate, SessionContext
+
+
+def make_context(
+    owner: object, locate: Locate, *, isolation_level: str | None, stale_reads: Literal["return", "raise"]
+) -> SessionContext:
+    """Return the context of a new session."""
+    check_stale_reads(stale_reads)
+    workspace = Workspace(owner, stale_reads=stale_reads)
+    workspace.load_attribute = load_attribute
+    return SessionContext(workspace, locate, flush_before_query, transaction_options(isolation_level))
+
+
+class Owner(Protocol):
+    """What a workspace belongs to: a session."""
+
+    @property
+    def context(self) -> SessionContext:
+        """What the layers below see of the session."""
+        ...
+
+
+async def load_attribute(state: EntityState, key: str) -> object:
+    """Load an attribute for an object and its siblings, and return its value; what ``awaitable_attrs`` awaits."""
+    workspace = state.workspace
+    owner = cast("Owner | None", workspace.owner) if isinstance(workspace, Workspace) else None
+    if owner is None:
+        raise ResourceClosedError(f"the session of {state.describe()} is gone; {key!r} cannot be loaded any more")
+    ctx = owner.context
+    with ctx.guard.enter(f"awaitable_attrs.{key}"):
+        ctx.check_open()
+        await load_for_siblings(ctx, state, key)
+    return read(state, key)
+
+
+class OverriddenLocate:
+    """Asks a session's own get_bind(), without keeping the session alive."""
+
+    __slots__ = ("_method",)
+
+    def __init__(self, get_bind: Callable[..., Bind | Awaitable[Bind]]) -> None:
+        self._method = WeakMethod(get_bind)
+
+    def __call__(
+        self, mapper: AnyMapper | None, clause: ClauseElement | None, /, **hints: Any
+    ) -> Bind | Awaitable[Bind]:
+        """Return what get_bind() returns."""
+        get_bind = self._method()
+        if get_bind is None:
+            raise ResourceClosedError("the session that this belongs to is gone")
+        return get_bind(mapper=mapper, clause=clause, **hints)

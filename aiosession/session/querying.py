@@ -1,0 +1,105 @@
+"""How does a session answer queries? Arguments are checked here; the work is done by `aiosession.loading`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypedDict
+
+from sqlalchemy import ClauseElement, UpdateBase
+
+from aiosession import core
+from aiosession.engine.options import checked as checked_options
+from aiosession.engine.result import Result
+from aiosession.errors import ArgumentError
+from aiosession.loading import get as getting
+from aiosession.loading import query
+from aiosession.loading.options import LoadOption
+from aiosession.mapping.mapper import AnyMapper, near
+from aiosession.session.bind_arguments import bind_of
+from aiosession.session.lifecycle import Lock, lock_arguments
+from aiosession.state.settle import park
+from aiosession.state.state import STALE_EPOCH
+from aiosession.transaction.context import SessionContext
+
+Parameters: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Options: TypeAlias = Mapping[str, Any]
+AnyResult: TypeAlias = Result[*tuple[Any, ...]]
+
+_LONGEST: Final = 60
+
+
+class How(TypedDict, total=False):
+    """What can be said about the execution of one statement."""
+
+    execution_options: Options | None
+    bind_arguments: Mapping[str, Any] | None
+
+
+class HowToGet(TypedDict, total=False):
+    """What can be said about one ``get()``."""
+
+    options: Sequence[LoadOption] | None
+    populate_existing: bool
+    with_for_update: Lock
+    identity_token: object | None
+    execution_options: Options | None
+    bind_arguments: Mapping[str, Any] | None
+
+
+async def execute(ctx: SessionContext, statement: object, params: Parameters | None, how: How) -> AnyResult:
+    """Run one statement and return its result, all in memory."""
+    ctx.check_open()
+    clause = checked(statement)
+    if not how:
+        result = await query.execute(ctx, clause, params, {})
+    else:
+        options = execution_options(how, How)
+        with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"))):
+            result = await query.execute(ctx, clause, params, options)
+    if isinstance(clause, UpdateBase):
+        turn_stale(ctx, clause.table)
+    return result
+
+
+def turn_stale(ctx: SessionContext, table: object) -> None:
+    """Mark the objects stale whose rows are in *table*, because a statement has written to it past the session."""
+    workspace = ctx.workspace
+    plain = core.deannotate(table) if isinstance(table, ClauseElement) else table
+    for state in workspace.identity_map.live_states():
+        if state.mapper.table is plain:
+            state.epoch = STALE_EPOCH
+            if workspace.parks_stale:
+                park(state, None)
+
+
+async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: HowToGet) -> Any:
+    """Return the object of a primary key in the way that is asked for; None if there is no such row."""
+    options = execution_options(how, HowToGet)
+    wish = getting.Wish(
+        options=tuple(how.get("options") or ()),
+        overwrite=bool(how.get("populate_existing") or options.get("populate_existing")),
+        lock=lock_arguments(how.get("with_for_update")),
+        token=how.get("identity_token"),
+    )
+    with ctx.bound_to(await bind_of(ctx, None, how.get("bind_arguments"), mapper)):
+        return await getting.get(ctx, mapper, identity, wish)
+
+
+def execution_options(how: Mapping[str, Any], known: type[Any]) -> Options:
+    """Return the execution options in *how*, all of whose arguments have to be known."""
+    unknown = [name for name in how if name not in known.__annotations__]
+    if unknown:
+        listed = ", ".join(f"{name!r}{near(name, list(known.__annotations__))}" for name in unknown)
+        raise ArgumentError(f"unknown argument {listed}")
+    options: Options | None = how.get("execution_options")
+    return checked_options(options) if options else {}
+
+
+def checked(statement: object) -> ClauseElement:
+    """Return *statement* if it can be executed."""
+    if isinstance(statement, str):
+        shown = statement if len(statement) <= _LONGEST else f"{statement[:_LONGEST]}..."
+        raise ArgumentError(f"SQL in a str has to be marked as such: text({shown!r}), imported from sqlalchemy")
+    if isinstance(statement, ClauseElement) and core.is_executable(statement):
+        return statement
+    raise ArgumentError(
+        f"{statement!r} is not a statement; pass select(), insert(), update(), delete(), text() or DDL of sqlalchemy"
+    )

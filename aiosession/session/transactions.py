@@ -1,0 +1,177 @@
+"""How does a session begin, flush, commit and roll back? Databases and objects in step.
+
+Each function takes the session's context, runs while the session's guard is held, and leaves the context in a state
+that says what may come next, whatever it raises.
+"""
+
+from collections.abc import Iterable
+
+from aiosession.errors import InvalidRequestError
+from aiosession.loading.relations import load_relation
+from aiosession.transaction.context import SessionContext
+from aiosession.transaction.unit import SessionTransaction, TransactionState, advance
+from aiosession.unit_of_work.flush import flush as write_changes
+from aiosession.unit_of_work.flush import plan as make_plan
+from aiosession.unit_of_work.plan import FlushPlan
+
+
+def begin(ctx: SessionContext, *, join: bool) -> SessionTransaction:
+    """Begin the outermost transaction; nothing is sent before the first statement."""
+    ctx.check_open()
+    if ctx.level is None:
+        ctx.level = SessionTransaction(ctx.options, is_explicit=True)
+    elif not join:
+        raise InvalidRequestError(
+            "a transaction is already in progress on this session (it begins by itself with the first awaited call); "
+            "commit or roll back first, use begin_nested() for a savepoint, or begin(join=True) to take part in it"
+        )
+    return ctx.level
+
+
+async def begin_nested(ctx: SessionContext) -> SessionTransaction:
+    """Flush, then open a savepoint on every bind in use."""
+    ctx.check_open()
+    parent = ctx.enter()
+    await flush(ctx)
+    level = await parent.begin_nested()
+    ctx.workspace.push_frame()
+    ctx.level = level
+    return level
+
+
+async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *, is_last: bool = False) -> None:
+    """Write pending changes; a failure undoes the innermost level in the databases and leaves it to be rolled back.
+
+    *is_last* says that COMMIT follows at once.
+    """
+    if not ctx.has_changes:
+        return
+    level = ctx.enter()
+    level.check()
+    ctx.allows_lone_write = is_last and not (level.is_nested or level.is_explicit or level.shares)
+    try:
+        await write_changes(ctx, objects, load_relation=load_relation)
+    except BaseException as error:
+        await fail(level, error)
+        raise
+    finally:
+        ctx.allows_lone_write = False
+
+
+async def plan(ctx: SessionContext) -> FlushPlan:
+    """Return what a flush would send now."""
+    ctx.check_open()
+    return await make_plan(ctx, load_relation=load_relation)
+
+
+async def flush_before_query(ctx: SessionContext) -> None:
+    """Write pending changes because a query is about to look at the database."""
+    await flush(ctx)
+
+
+async def fail(level: SessionTransaction, error: BaseException) -> None:
+    """Undo a level's work in the databases and leave nothing but rollback() to it."""
+    if level.state is TransactionState.ACTIVE:
+        level.fail(error)
+    await level.undo()
+
+
+async def commit(ctx: SessionContext) -> None:
+    """Flush, and commit the outermost transaction with all savepoints in it."""
+    ctx.check_open()
+    level = ctx.enter()
+    level.check()
+    await flush(ctx, is_last=True)
+    root = _close_savepoints(ctx, TransactionState.COMMITTED)
+    try:
+        await root.commit()
+    finally:
+        # A caller who is cancelled while COMMIT is on its way still has a committed transaction.
+        if root.state is TransactionState.COMMITTED:
+            ctx.level = None
+            ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
+
+
+async def rollback(ctx: SessionContext) -> None:
+    """Roll back the outermost transaction, and put every object back to how it was when it began."""
+    ctx.check_open()
+    if ctx.level is None and not ctx.has_changes:
+        return
+    try:
+        await _abandon(ctx)
+    finally:
+        ctx.workspace.rollback_all()
+
+
+async def release(ctx: SessionContext, level: SessionTransaction) -> None:
+    """Flush, and merge a savepoint with all savepoints in it into the level around it."""
+    ctx.check_open()
+    levels = _levels_down_to(ctx, level)
+    level.check()
+    await flush(ctx)
+    await level.release()
+    for inner in levels:
+        ctx.workspace.release_frame()
+        _end(inner, TransactionState.COMMITTED)
+    ctx.level = level.parent
+
+
+async def rollback_to(ctx: SessionContext, level: SessionTransaction) -> None:
+    """Undo everything since a savepoint, in the databases and in the objects."""
+    ctx.check_open()
+    levels = _levels_down_to(ctx, level)
+    try:
+        await level.undo()
+    finally:
+        for inner in levels:
+            ctx.workspace.rollback_frame()
+            _end(inner, TransactionState.ROLLED_BACK)
+        ctx.level = level.parent
+
+
+async def close(ctx: SessionContext, *, for_good: bool) -> None:
+    """Roll back what is open, give everything back and let all objects go."""
+    try:
+        if ctx.level is not None:
+            await _abandon(ctx)
+    finally:
+        ctx.workspace.clear()
+        ctx.closed = for_good
+
+
+async def _abandon(ctx: SessionContext) -> None:
+    if ctx.level is None:
+        return
+    root = _close_savepoints(ctx, TransactionState.ROLLED_BACK)
+    try:
+        await root.undo()
+    finally:
+        _end(root, TransactionState.ROLLED_BACK)
+        ctx.level = None
+
+
+def _close_savepoints(ctx: SessionContext, outcome: TransactionState) -> SessionTransaction:
+    """End all levels but the outermost, which is returned and becomes the current one."""
+    level = ctx.enter()
+    while level.parent is not None:
+        _end(level, outcome)
+        level = level.parent
+    ctx.level = level
+    return level
+
+
+def _levels_down_to(ctx: SessionContext, level: SessionTransaction) -> list[SessionTransaction]:
+    """Return the levels from the innermost one out to *level*."""
+    levels = []
+    inner = ctx.level
+    while inner is not None:
+        levels.append(inner)
+        if inner is level:
+            return levels
+        inner = inner.parent
+    raise InvalidRequestError("this savepoint has ended already")
+
+
+def _end(level: SessionTransaction, outcome: TransactionState) -> None:
+    if level.state is not outcome:
+        level.state = advance(level.state, outcome)

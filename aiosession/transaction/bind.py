@@ -1,0 +1,302 @@
+"""What happens on one bind? Its share of a session's transaction.
+
+A `BindTransaction` sends BEGIN when the first statement that needs it comes, holds the connection from then on, keeps
+the savepoints in step with the session's levels and remembers what failed. Statements that need no transaction do not
+come here (`aiosession.transaction.loose`); which of them a statement gets is decided in `aiosession.transaction.unit`.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from typing import Final, TypeAlias
+
+from typing_extensions import override
+
+from aiosession import aio
+from aiosession.drivers.protocol import Reply, Row, TransactionOptions, TransactionStatus
+from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.options import AUTOCOMMIT
+from aiosession.engine.transaction import AsyncTransaction
+from aiosession.engine.wire import EngineConnection
+from aiosession.errors import CommitOutcomeUnknownError, DisconnectError, PendingRollbackError, ResourceClosedError
+
+Bind: TypeAlias = AsyncEngine | AsyncConnection
+Chunks: TypeAlias = AsyncGenerator[list[Row], None]
+
+
+class _Holding:
+    """What the pool says about a connection that a session holds; put into words only when somebody asks."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self) -> None:
+        self._place: Final = aio.users_place()
+
+    @override
+    def __str__(self) -> str:
+        return f"the transaction of a session, begun at {self._place.describe()}"
+
+
+class BindTransaction:
+    """One bind's share of a session's transaction; offers the verbs of a wire inside of it."""
+
+    __slots__ = (
+        "_connection",
+        "_savepoints",
+        "_streams",
+        "_transaction",
+        "bind",
+        "cause",
+        "engine",
+        "is_joined",
+        "options",
+    )
+
+    def __init__(self, bind: Bind, options: TransactionOptions) -> None:
+        self.bind: Final = bind
+        self.engine: Final = bind if isinstance(bind, AsyncEngine) else bind.engine
+        self.options: Final = options
+        self.is_joined = False
+        """There is nothing to begin and to commit: the owner of the connection has, or every statement does."""
+        self.cause: BaseException | None = None
+        """What failed in here and has not been rolled back yet."""
+        self._connection: EngineConnection | None = None
+        self._transaction: AsyncTransaction | None = None
+        """The transaction that was begun on a connection of the application's."""
+        self._savepoints: list[str] = []
+        self._streams: list[Chunks] = []
+
+    @property
+    def connection(self) -> EngineConnection | None:
+        """The connection that is held; None before BEGIN and after the end."""
+        return self._connection
+
+    # Beginning
+
+    async def open(self, savepoints: Sequence[str], *, write: bool) -> "BindTransaction":
+        """Send BEGIN and the named savepoints as far as they are not open yet; return the wire inside of them."""
+        if self.cause is not None:
+            raise PendingRollbackError(self.cause)
+        if self._connection is None:
+            await self._begin(write=write)
+        for name in savepoints[len(self._savepoints) :]:
+            await self.savepoint(name)
+        return self
+
+    async def _begin(self, *, write: bool) -> None:
+        bind = self.bind
+        if isinstance(bind, AsyncConnection):
+            self.is_joined = bind.in_transaction()
+            if not self.is_joined:
+                self._transaction = await bind.begin().start()
+            await bind.open_transaction(write=write)
+            self._connection = bind.wire()
+            return
+        options = self._options(write=write)
+        self._connection = await bind.acquire(_Holding())
+        if options.isolation_level == AUTOCOMMIT:
+            self.is_joined = True
+            return
+        try:
+            await self._connection.begin(options)
+        except BaseException:
+            await self.leave()
+            raise
+
+    def _options(self, *, write: bool) -> TransactionOptions:
+        """Return how to begin: as the session says, else as the engine does."""
+        asked, usual = self.options, self.engine.options
+        return TransactionOptions(
+            isolation_level=asked.isolation_level or usual.get("isolation_level"),
+            read_only=asked.read_only or bool(usual.get("read_only")),
+            deferrable=asked.deferrable or bool(usual.get("deferrable")),
+            write=write,
+        )
+
+    # Ending
+
+    async def commit(self) -> None:
+        """Send COMMIT and give the connection back; `CommitOutcomeUnknownError` if its reply does not come."""
+        transaction = self.held() if self._transaction is None else self._transaction
+        await self._close_streams()
+        if not self.is_joined:
+            try:
+                await transaction.commit()
+            except DisconnectError as error:
+                raise CommitOutcomeUnknownError(error, self.resolve) from error
+        await self.leave()
+
+    async def roll_back(self) -> None:
+        """End the transaction without its changes and give the connection back; always succeeds.
+
+        A connection on which ROLLBACK fails is dropped, which makes the database roll back.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        bind = self.bind
+        transaction = bind.get_transaction() if isinstance(bind, AsyncConnection) else connection
+        try:
+            await self._close_streams()
+            if transaction is not None:
+                await transaction.rollback()
+        except Exception:
+            connection.terminate()
+        finally:
+            self.cause = None
+            await self.leave()
+
+    async def leave(self) -> None:
+        """Give the connection back, in whatever state it is."""
+        connection, self._connection = self._connection, None
+        self._transaction = None
+        self._streams.clear()
+        self._savepoints.clear()
+        if connection is not None and isinstance(self.bind, AsyncEngine):
+            await self.bind.release(connection)
+
+    async def drop(self) -> None:
+        """Give up the connection without waiting for the database: for when waiting has been tried."""
+        if self._connection is not None:
+            self._connection.terminate()
+            await self.leave()
+
+    async def resolve(self) -> bool | None:
+        """Find out whether a COMMIT whose reply was lost took place; None if nobody can tell."""
+        return None
+
+    # Savepoints
+
+    async def savepoint(self, name: str) -> None:
+        """Open a savepoint."""
+        connection = self.held()
+        try:
+            await connection.savepoint(name)
+        except BaseException as error:
+            self.cause = error
+            raise
+        self._savepoints.append(name)
+
+    async def release_savepoint(self, name: str) -> None:
+        """Merge a savepoint, if there is one of this name here, into what surrounds it."""
+        if name not in self._savepoints:
+            return
+        try:
+            await self.held().release_savepoint(name)
+        except BaseException as error:
+            self.cause = error
+            raise
+        del self._savepoints[self._savepoints.index(name) :]
+
+    async def roll_back_to(self, name: str) -> None:
+        """Undo everything since a savepoint, if there is one of this name here, and forget the savepoint.
+
+        If the database refuses, the transaction around the savepoint has failed: `cause` says why.
+        """
+        if self._connection is None or name not in self._savepoints:
+            return
+        try:
+            await self._connection.rollback_to_savepoint(name)
+            await self._connection.release_savepoint(name)
+        except BaseException as error:
+            self.cause = error
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self.cause = None
+            del self._savepoints[self._savepoints.index(name) :]
+
+    # Statements
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run one statement and return all its rows."""
+        connection = self.held()
+        try:
+            return await connection.fetch(sql, parameters)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
+    async def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run one statement and return the number of affected rows."""
+        connection = self.held()
+        try:
+            return await connection.execute(sql, parameters)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
+    async def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
+        """Run a statement once for each row of parameters."""
+        connection = self.held()
+        try:
+            return await connection.execute_many(sql, rows)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
+    async def fetch_each(self, sql: str, rows: Sequence[Sequence[object]]) -> list[list[Row]]:
+        """Run a statement once for each row of parameters and return the rows of each."""
+        connection = self.held()
+        try:
+            return await connection.fetch_each(sql, rows)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
+    async def run(self, sql: str, parameters: Sequence[object] = ()) -> Reply:
+        """Run one statement of which nothing is known."""
+        connection = self.held()
+        try:
+            return await connection.run(sql, parameters)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
+    async def stream(
+        self, sql: str, parameters: Sequence[object] = (), *, size: int
+    ) -> AsyncGenerator[list[Row], None]:
+        """Run a statement and yield its rows in chunks of at most *size*, as long as the transaction lasts."""
+        chunks = self.held().stream(sql, parameters, size=size)
+        self._streams.append(chunks)
+        try:
+            while chunk := await self._next_chunk(chunks):
+                yield chunk
+        finally:
+            if chunks in self._streams:
+                self._streams.remove(chunks)
+                await chunks.aclose()
+
+    async def _next_chunk(self, chunks: Chunks) -> list[Row] | None:
+        if chunks not in self._streams:
+            raise ResourceClosedError("the transaction that this stream was part of has ended; its rows are gone")
+        try:
+            return await anext(chunks, None)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
+    async def _close_streams(self) -> None:
+        """Let nobody read on from a connection that is about to be somebody else's."""
+        while self._streams:
+            chunks = self._streams.pop()
+            with suppress(Exception):
+                await chunks.aclose()
+
+    def note_failure(self, error: BaseException) -> None:
+        """Remember a failure after which the transaction can only be rolled back.
+
+        A database that undoes just the failed statement lets the transaction go on. After a cancellation nobody knows
+        whether the statement took place, so nothing of it may be committed.
+        """
+        connection = self._connection
+        is_sound = connection is not None and connection.status is TransactionStatus.IN_TRANSACTION
+        if not (is_sound and isinstance(error, Exception)):
+            self.cause = error
+
+    def held(self) -> EngineConnection:
+        """Return the connection that is held, if statements can be sent on it."""
+        if self.cause is not None:
+            raise PendingRollbackError(self.cause)
+        if self._connection is None:
+            raise RuntimeError("no transaction is open on this bind")
+        return self._connection

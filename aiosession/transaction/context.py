@@ -1,0 +1,189 @@
+"""What do loading and the unit of work get of a session? Its objects, and a way to its databases.
+
+They ask `SessionContext.wire` for every statement that they send and never see the session itself. What the context
+cannot do at its own height (flushing, finding the engine of a class) is handed in by the session.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from inspect import isawaitable
+from typing import Any, Final, Protocol, TypeAlias
+
+from sqlalchemy import ClauseElement, SelectBase, TextClause
+
+from aiosession.aio import Guard
+from aiosession.drivers.protocol import TransactionOptions, Wire
+from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.errors import ArgumentError, InvalidRequestError, ResourceClosedError
+from aiosession.mapping.mapper import AnyMapper
+from aiosession.state.workspace import Workspace
+from aiosession.transaction.bind import Bind, BindTransaction
+from aiosession.transaction.unit import SessionTransaction
+
+
+class Locate(Protocol):
+    """Finds the engine or connection for a class or a statement; may answer with an awaitable."""
+
+    def __call__(
+        self, mapper: AnyMapper | None, clause: ClauseElement | None, /, **hints: Any
+    ) -> Bind | Awaitable[Bind]:
+        """Return the bind, or raise `UnboundExecutionError`."""
+        ...
+
+
+_READING_WORDS: Final = ("SELECT", "VALUES", "EXPLAIN", "SHOW", "PRAGMA")
+
+Flush: TypeAlias = Callable[["SessionContext"], Awaitable[None]]
+"""Writes pending changes before a query."""
+
+
+class SessionContext:
+    """One session as the layers below it see it: a workspace of objects and the transaction they are written in."""
+
+    __slots__ = (
+        "_flush",
+        "allows_lone_write",
+        "autobegins",
+        "autoflushes",
+        "block",
+        "closed",
+        "expires_on_commit",
+        "guard",
+        "level",
+        "locate",
+        "options",
+        "override",
+        "reopens",
+        "workspace",
+    )
+
+    def __init__(self, workspace: Workspace, locate: Locate, flush: Flush, options: TransactionOptions) -> None:
+        self.workspace: Final = workspace
+        self.guard: Final = Guard()
+        self.options: Final = options
+        self.locate: Final = locate
+        self._flush: Final = flush
+        self.autoflushes = True
+        self.autobegins = True
+        self.expires_on_commit = True
+        self.closed = False
+        self.reopens = False
+        """Whether the session can be used again after close()."""
+        self.level: SessionTransaction | None = None
+        """The innermost level of the transaction; None while nothing has begun."""
+        self.block: object = None
+        """The ``async with session.begin()`` block that is being run, which owns the transaction."""
+        self.override: Bind | None = None
+        """The bind that the call in progress was given explicitly."""
+        self.allows_lone_write = False
+        """The flush in progress is all that its transaction consists of and COMMIT follows at once: a plan of one
+        statement, none of whose effects might have to be undone afterwards, may be sent with ``wire(lone=True)``."""
+
+    @property
+    def root(self) -> SessionTransaction | None:
+        """The outermost level of the transaction."""
+        level = self.level
+        while level is not None and level.parent is not None:
+            level = level.parent
+        return level
+
+    def configure(self, *, autoflushes: bool, autobegins: bool, expires_on_commit: bool, reopens: bool) -> None:
+        """Set how the session behaves."""
+        self.autoflushes = autoflushes
+        self.autobegins = autobegins
+        self.expires_on_commit = expires_on_commit
+        self.reopens = reopens
+
+    async def wire(
+        self, *, mapper: AnyMapper | None = None, clause: Any = None, pure: bool, lone: bool = False
+    ) -> tuple[AsyncEngine, Wire]:
+        """Return the engine and the wire for one statement about *mapper* or *clause*.
+
+        A *pure* read gets a connection of its own for the duration of the wire's verb as long as no transaction is
+        open on its bind; anything else opens one, except a *lone* write (see `allows_lone_write`).
+        """
+        bind = self.override or self.locate(mapper, clause)
+        if not isinstance(bind, AsyncEngine | AsyncConnection):
+            bind = await awaited_bind(bind)
+        wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and _writes(clause), lone=lone)
+        return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire
+
+    async def engine(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> AsyncEngine:
+        """Return the engine for *mapper* or *clause*; nothing is sent and nothing begins."""
+        bind = self.override or self.locate(mapper, clause)
+        if not isinstance(bind, AsyncEngine | AsyncConnection):
+            bind = await awaited_bind(bind)
+        return bind if isinstance(bind, AsyncEngine) else bind.engine
+
+    async def share(
+        self,
+        *,
+        mapper: AnyMapper | None = None,
+        clause: Any = None,
+        options: TransactionOptions | None = None,
+    ) -> BindTransaction:
+        """Return the open transaction on the bind of *mapper* or *clause*, begun now, with *options*, if it was not."""
+        bind = self.override or self.locate(mapper, clause)
+        if not isinstance(bind, AsyncEngine | AsyncConnection):
+            bind = await awaited_bind(bind)
+        return await self.enter().share_of(bind, options)
+
+    def enter(self) -> SessionTransaction:
+        """Return the innermost level of the transaction, begun now if there was none."""
+        level = self.level
+        if level is None:
+            if self.block is not None:
+                raise InvalidRequestError(
+                    "the transaction of this `async with session.begin()` block has ended; leave the block first"
+                )
+            if not self.autobegins:
+                raise InvalidRequestError(
+                    "this session was made with autobegin=False and no transaction has begun; "
+                    "call `await session.begin()`, or use `async with session.begin():`"
+                )
+            level = self.level = SessionTransaction(self.options)
+        return level
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether a flush might have anything to write."""
+        workspace = self.workspace
+        return bool(workspace.new or workspace.dirty or workspace.deleted)
+
+    async def autoflush(self) -> None:
+        """Write pending changes, if the session does that before queries."""
+        if self.autoflushes and self.has_changes:
+            with self.bound_to(None):
+                await self._flush(self)
+
+    @contextmanager
+    def bound_to(self, bind: Bind | None) -> Iterator[None]:
+        """Send everything within to *bind*; with None, where it belongs."""
+        before, self.override = self.override, bind
+        try:
+            yield
+        finally:
+            self.override = before
+
+    def check_open(self) -> None:
+        """Raise `ResourceClosedError` if the session is closed."""
+        if self.closed:
+            raise ResourceClosedError(
+                "this session is closed; make a new one, or call `await session.reset()` instead of close() "
+                "to use a session again"
+            )
+
+
+async def awaited_bind(found: object) -> Bind:
+    """Return what an ``async def get_bind()`` found."""
+    bind = await found if isawaitable(found) else found
+    if not isinstance(bind, AsyncEngine | AsyncConnection):
+        raise ArgumentError(f"get_bind() has to return an engine or a connection; it returned {bind!r}")
+    return bind
+
+
+def _writes(clause: object) -> bool:
+    """Guess whether a transaction that begins with *clause* is going to write."""
+    if isinstance(clause, TextClause):
+        return not str(clause.text).lstrip().upper().startswith(_READING_WORDS)
+    return clause is not None and not isinstance(clause, SelectBase)

@@ -1,0 +1,227 @@
+"""What commits together? A session's transaction over all binds that it used, and the savepoints in it.
+
+A `SessionTransaction` is one level: the outermost one, or a savepoint on every bind in use. All levels share the
+`BindTransaction` objects. Only databases are spoken to here; what becomes of the objects is the session's affair.
+"""
+
+from collections.abc import Coroutine
+from enum import Enum
+from typing import Any, Final
+
+from aiosession import aio
+from aiosession.drivers.protocol import TransactionOptions, Wire
+from aiosession.engine.engine import AsyncEngine
+from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
+from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, PendingRollbackError
+from aiosession.transaction.bind import Bind, BindTransaction
+from aiosession.transaction.loose import COMMIT_DEADLINE, BorrowedWire, LoneWire
+
+CLEANUP_DEADLINE: Final = 2.0
+"""Seconds that a rollback, shielded from cancellation, may take before its connections are dropped."""
+
+
+class TransactionState(Enum):
+    """Where one level of a transaction stands."""
+
+    ACTIVE = "active"
+    FAILED = "failed"
+    """Its work is undone in the databases, or cannot be committed; it waits for rollback()."""
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+
+
+_NEXT: Final = {
+    TransactionState.ACTIVE: {TransactionState.FAILED, TransactionState.COMMITTED, TransactionState.ROLLED_BACK},
+    TransactionState.FAILED: {TransactionState.ROLLED_BACK},
+    TransactionState.COMMITTED: set[TransactionState](),
+    TransactionState.ROLLED_BACK: set[TransactionState](),
+}
+
+
+class IllegalTransitionError(InvalidRequestError):
+    """A transaction was asked for something that its state does not allow."""
+
+    def __init__(self, current: TransactionState, wanted: TransactionState) -> None:
+        super().__init__(f"this transaction is {current.value}; it cannot become {wanted.value}")
+        self.current: Final = current
+        self.wanted: Final = wanted
+
+
+def advance(current: TransactionState, wanted: TransactionState) -> TransactionState:
+    """Return *wanted* if *current* may become it."""
+    if wanted not in _NEXT[current]:
+        raise IllegalTransitionError(current, wanted)
+    return wanted
+
+
+class SessionTransaction:
+    """One level of a session's transaction: the outermost, or a savepoint on every bind in use."""
+
+    __slots__ = ("cause", "is_explicit", "options", "parent", "savepoints", "shares", "state")
+
+    def __init__(self, options: TransactionOptions, *, is_explicit: bool = False) -> None:
+        self.options: Final = options
+        self.is_explicit: Final = is_explicit
+        """Begun by begin(): even plain reads are part of the transaction."""
+        self.state = TransactionState.ACTIVE
+        self.cause: BaseException | None = None
+        """Why the level failed."""
+        self.parent: SessionTransaction | None = None
+        self.savepoints: tuple[str, ...] = ()
+        """The savepoints that surround a statement of this level, outermost first."""
+        self.shares: dict[Bind, BindTransaction] = {}
+        """In the order in which the binds were first used: they commit in that order."""
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether this level is a savepoint."""
+        return self.parent is not None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What keeps this level from going on and from being committed."""
+        if self.state is TransactionState.FAILED:
+            return self.cause
+        return next((share.cause for share in self.shares.values() if share.cause is not None), None)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether statements can be sent and committed."""
+        return self.state is TransactionState.ACTIVE and self.failure is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the level waits for commit() or rollback()."""
+        return self.state in {TransactionState.ACTIVE, TransactionState.FAILED}
+
+    @property
+    def holds_connections(self) -> bool:
+        """Whether BEGIN was sent anywhere."""
+        return any(share.connection is not None for share in self.shares.values())
+
+    def check(self) -> None:
+        """Raise `PendingRollbackError` if something has failed."""
+        if self.state is TransactionState.FAILED or (self.shares and self.failure is not None):
+            raise PendingRollbackError(self.failure)
+
+    # Statements
+
+    async def wire(self, bind: Bind, *, pure: bool, write: bool, lone: bool = False) -> Wire:
+        """Return the wire for one statement on *bind*, inside the transaction if it has to be.
+
+        A *pure* read stays outside as long as nothing is open on the bind and nobody asked for more than READ
+        COMMITTED; so does a *lone* write, which is all that a transaction about to be committed consists of.
+        """
+        if self.state is TransactionState.FAILED:
+            raise PendingRollbackError(self.cause)
+        share = self.shares.get(bind)
+        if share is None:
+            if isinstance(bind, AsyncEngine):
+                level = self.options.isolation_level or bind.isolation_level
+                if (pure and not (self.is_explicit or reads_need_transaction(level))) or level == AUTOCOMMIT:
+                    return BorrowedWire(bind)
+                if lone:
+                    return LoneWire(bind)
+            share = self.shares[bind] = BindTransaction(bind, self.options)
+        return await share.open(self.savepoints, write=write)
+
+    async def share_of(self, bind: Bind, options: TransactionOptions | None = None) -> BindTransaction:
+        """Return the open transaction on *bind*, begun now, with *options*, if it was not."""
+        self.check()
+        share = self.shares.get(bind)
+        if share is None:
+            share = self.shares[bind] = BindTransaction(bind, options or self.options)
+        elif options is not None and options != share.options:
+            raise InvalidRequestError(
+                "the transaction on this bind has begun already, its isolation level cannot change any more; ask for "
+                "it with the first call of the transaction"
+            )
+        return await share.open(self.savepoints, write=False)
+
+    # Savepoints
+
+    async def begin_nested(self) -> "SessionTransaction":
+        """Open a savepoint on every bind in use and return its level; other binds get theirs when first used."""
+        self.check()
+        level = SessionTransaction(self.options, is_explicit=self.is_explicit)
+        level.parent = self
+        level.savepoints = (*self.savepoints, f"aiosession_level_{len(self.savepoints) + 1}")
+        level.shares = self.shares
+        for share in self.shares.values():
+            if share.connection is not None:
+                await share.open(level.savepoints, write=True)
+        return level
+
+    async def release(self) -> None:
+        """Merge a savepoint into the level around it."""
+        self.check()
+        try:
+            for share in self.shares.values():
+                await share.release_savepoint(self.savepoints[-1])
+        except BaseException as error:
+            self.fail(error)
+            raise
+        self.state = advance(self.state, TransactionState.COMMITTED)
+
+    # Ending
+
+    def fail(self, cause: BaseException) -> None:
+        """Leave nothing but rollback() to this level."""
+        self.state = advance(self.state, TransactionState.FAILED)
+        self.cause = cause
+
+    async def undo(self) -> None:
+        """Undo the level's work in the databases, shielded and bounded; its state is for the caller to set."""
+        held = [share for share in self.shares.values() if share.connection is not None]
+        if held:
+            await _bounded(self._undo(held), held)
+
+    async def _undo(self, held: list[BindTransaction]) -> None:
+        for share in held:
+            if self.parent is None:
+                await share.roll_back()
+            else:
+                await share.roll_back_to(self.savepoints[-1])
+
+    async def commit(self) -> None:
+        """Commit on every bind in use, in the order of first use; shielded and bounded.
+
+        If one of them refuses, those that come after it are rolled back.
+        """
+        self.check()
+        held = [share for share in self.shares.values() if share.connection is not None]
+        if not held:
+            self.state = advance(self.state, TransactionState.COMMITTED)
+            return
+        try:
+            await aio.finish(self._commit(held), deadline=COMMIT_DEADLINE)
+        except BaseException as error:
+            if self.state is TransactionState.ACTIVE:  # the deadline has passed and COMMIT was not answered
+                await self._lose(held, error)
+            if isinstance(error, TimeoutError):
+                raise CommitOutcomeUnknownError(error, held[0].resolve) from error
+            raise
+
+    async def _commit(self, held: list[BindTransaction]) -> None:
+        for number, share in enumerate(held):
+            try:
+                await share.commit()
+            except Exception as error:
+                self.fail(error)
+                await self._undo(held[number:])
+                raise
+        self.state = advance(self.state, TransactionState.COMMITTED)
+
+    async def _lose(self, held: list[BindTransaction], error: BaseException) -> None:
+        self.fail(error)
+        for share in held:
+            await share.drop()
+
+
+async def _bounded(cleanup: Coroutine[Any, Any, None], held: list[BindTransaction]) -> None:
+    try:
+        await aio.finish(cleanup, deadline=CLEANUP_DEADLINE)
+    except TimeoutError:
+        # A connection that does not answer is dropped: the database rolls back when it notices.
+        for share in held:
+            await share.drop()

@@ -1,0 +1,63 @@
+"""A call goes down a short stair: few functions of ours stand between the public call and the driver."""
+
+import sys
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from aiosession import AsyncEngine, AsyncSession
+from aiosession.testing.scripted import DriverCall
+from tests.session_model import Author
+from tests.without_loop import scripted, to_the_end
+
+HOPS = {"get": 5, "execute": 5, "flush": 7, "commit": 10}
+"""Functions from the public call, included, to the driver, not included."""
+
+
+async def flush(session: AsyncSession) -> None:
+    session.add(Author(id=1, name="Ann"))
+    await session.flush()
+
+
+async def commit(session: AsyncSession) -> None:
+    session.add(Author(id=1, name="Ann"))
+    await session.commit()
+
+
+CALLS: dict[str, Callable[[AsyncSession], Coroutine[Any, Any, Any]]] = {
+    "get": lambda session: session.get(Author, 1),
+    "execute": lambda session: session.execute(select(Author)),
+    "flush": flush,
+    "commit": commit,
+}
+
+
+async def run(engine: AsyncEngine, call: Callable[[AsyncSession], Coroutine[Any, Any, Any]]) -> None:
+    async with AsyncSession(engine) as session:
+        await call(session)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_few_functions_lie_between_a_call_and_the_driver(call: str) -> None:
+    engine, driver = scripted("postgresql")
+    stacks: list[list[str]] = []
+
+    def note(asked: DriverCall) -> None:
+        frame: FrameType | None = sys._getframe(1)
+        names: list[str] = []
+        while frame is not None:
+            module = frame.f_globals.get("__name__", "")
+            if module.startswith("aiosession.") and not module.startswith("aiosession.testing"):
+                names.append(f"{module}.{frame.f_code.co_name}")
+            frame = frame.f_back
+        if asked.verb in {"fetch", "execute"}:
+            stacks.append(names[::-1])
+
+    driver.plan = note
+    to_the_end(run(engine, CALLS[call]))
+
+    deepest = max(stacks, key=len)
+    assert len(deepest) <= HOPS[call], "\n".join(deepest)
