@@ -1,6 +1,7 @@
 """The sample schema of behaviour tests: a weblog. Small on purpose."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, String, Table, func
 
@@ -80,6 +81,9 @@ class Tag(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(40), unique=True)
+
+    if TYPE_CHECKING:
+        posts: Mapped[list[Post]]
 
 
 class Node(Base):

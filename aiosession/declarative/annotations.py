@@ -11,7 +11,7 @@ import operator
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Final, ForwardRef, Union, get_args, get_origin
 
@@ -19,10 +19,12 @@ from typing_extensions import override
 
 from aiosession.declarative.mapped import Mapped
 from aiosession.errors import MappingError
+from aiosession.mapping.names import TargetName
 
 if sys.version_info >= (3, 14):
     import annotationlib
 
+_NAME: Final = re.compile(r"[A-Za-z_][\w.]*")
 _COLLECTIONS: Final = (list, set, dict, frozenset, tuple)
 _ABSTRACT: Final[Mapping[object, type]] = {Sequence: list, Collection: list, Mapping: dict}
 
@@ -74,12 +76,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class MappedType:
-    """What stands inside ``Mapped[...]``: the type without None, whether None was there, what ``Annotated`` added."""
+    """What stands inside ``Mapped[...]``: the type without None, whether None was there, what ``Annotated`` added.
+
+    *name* is set if the type was written as a string that is just a name.
+    """
 
     inner: Any
     is_optional: bool
     metadata: tuple[object, ...] = ()
     annotated: Any = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +129,15 @@ def is_class_variable(annotation: object, where: type[Any]) -> bool:
 
 def related_type(mapped: MappedType, where: type[Any]) -> RelatedType:
     """Return the target and collection that a relation's annotation says."""
-    inner = _evaluated(mapped.inner, where)
-    origin, arguments = _parts(inner)
+    found = _evaluated(mapped.inner, where)
+    origin, arguments = _parts(found)
     collection = _collection(origin)
     if collection is None:
-        return RelatedType(_target(inner), None)
+        return RelatedType(_target(mapped.inner if mapped.name is None else mapped.name, where), None)
     if not arguments:
-        raise MappingError(f'the annotation says {_name(inner)} of what? Write the class: {_name(inner)}["Address"]')
-    item = _without_none(arguments[-1], where).inner
-    return RelatedType(_target(item), collection)
-
-
-def resolved(annotation: object, where: type[Any]) -> Any:
-    """Return *annotation*, evaluated as far as possible."""
-    return _evaluated(annotation, where)
+        raise MappingError(f'the annotation says {_name(found)} of what? Write the class: {_name(found)}["Address"]')
+    item = _without_none(arguments[-1], where)
+    return RelatedType(_target(item.inner if item.name is None else item.name, where), collection)
 
 
 def unresolved_names(annotation: object) -> tuple[str, ...]:
@@ -153,23 +154,26 @@ def _without_none(annotation: object, where: type[Any]) -> MappedType:
         inner, *metadata = get_args(found)
         nested = _without_none(inner, where)
         return MappedType(nested.inner, nested.is_optional, (*metadata, *nested.metadata), found)
-    members = _members(found, where)
+    members = _members(found)
     if members is None:
-        return MappedType(found, is_optional=found is None or found is NoneType)
+        return MappedType(found, is_optional=found is None or found is NoneType, name=_plain_name(annotation))
     rest = [member for member in members if member is not None and member is not NoneType]
     is_optional = len(rest) < len(members)
     if len(rest) != 1:
-        return MappedType(_union(rest), is_optional)
+        return MappedType(_union([_evaluated(member, where) for member in rest]), is_optional)
     nested = _without_none(rest[0], where)
-    return MappedType(nested.inner, is_optional or nested.is_optional, nested.metadata, nested.annotated)
+    return replace(nested, is_optional=is_optional or nested.is_optional)
 
 
-def _members(found: object, where: type[Any]) -> tuple[Any, ...] | None:
+def _plain_name(annotation: object) -> str | None:
+    text = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
+    return text if isinstance(text, str) and _NAME.fullmatch(text) else None
+
+
+def _members(found: object) -> tuple[Any, ...] | None:
     if isinstance(found, Choice):
-        return tuple(_evaluated(member, where) for member in found.members)
-    if get_origin(found) in (Union, UnionType):
-        return tuple(_evaluated(member, where) for member in get_args(found))
-    return None
+        return found.members
+    return get_args(found) if get_origin(found) in (Union, UnionType) else None
 
 
 def _union(members: Sequence[Any]) -> Any:
@@ -193,10 +197,13 @@ def _parts(found: object) -> tuple[object, tuple[object, ...]]:
     return (found if origin is None else origin), get_args(found)
 
 
-def _target(found: object) -> object:
+def _target(written: object, where: type[Any]) -> object:
+    found = _evaluated(written, where)
+    if isinstance(written, str):
+        return TargetName(written, found if isinstance(found, type) else None)
     if isinstance(found, Unresolved):
-        return found.text
-    if isinstance(found, type | str):
+        return TargetName(found.text)
+    if isinstance(found, type):
         return found
     raise MappingError(
         f"the annotation says {_name(found)}, which is no class; annotate the target class or a collection of it"
@@ -217,7 +224,7 @@ def _evaluated(annotation: object, where: type[Any]) -> Any:
     except MappingError:
         raise
     except Exception as error:
-        if re.fullmatch(r"[\w.]+", text):
+        if _NAME.fullmatch(text):
             return Unresolved(text)
         raise MappingError(f"the annotation {text!r} cannot be evaluated: {type(error).__name__}: {error}") from error
 

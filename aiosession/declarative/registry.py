@@ -138,8 +138,8 @@ def _check_unmapped(class_: type[Any]) -> None:
     for base in class_.__mro__[1:]:
         if mapper_of_class(base) is not None:
             raise MappingError(
-                f"class {class_.__name__} derives from the mapped class {base.__name__}; table inheritance is not "
-                f"available yet: share what they have in common through a mixin, or a base that says __abstract__ = True"
+                f"class {class_.__name__} derives from the mapped class {base.__name__}; table inheritance is "
+                f"not available yet: share what is common through a mixin, or a base that says __abstract__ = True"
             )
 
 

@@ -174,7 +174,7 @@ def _persistent(context: SessionContext, entity: object) -> EntityState:
         place = "" if state.workspace is None or state.workspace is context.workspace else ", in another session"
         raise InvalidRequestError(
             f"{state.describe()} is {state.status.value}{place}: only persistent objects of this session can be loaded "
-            f"or refreshed; flush it first, or use `await session.merge(obj)`"
+            f"or refreshed; add and flush it first"
         )
     return state
 

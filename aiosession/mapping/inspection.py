@@ -1,6 +1,6 @@
 """Find the mapper and the entity reference of a class, alias or object."""
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, overload
 
 from aiosession.core import entity_of
 from aiosession.errors import MappingError, UnmappedError
@@ -10,14 +10,18 @@ from aiosession.mapping.registry import all_registries, mapper_of_class
 T = TypeVar("T")
 
 
-def mapper_of(entity: "type[T] | T") -> Mapper[T]:
+@overload
+def mapper_of(entity: type[T]) -> Mapper[T]: ...
+@overload
+def mapper_of(entity: object) -> AnyMapper: ...
+def mapper_of(entity: object) -> AnyMapper:
     """Return the mapper of a mapped class, an alias of one, or an object; configures mappers if that is still to do."""
     mapper = _find_mapper(entity)
     if mapper is None:
         raise UnmappedError(entity)
     if not mapper.registry.is_configured:
         mapper.registry.configure()
-    return cast("Mapper[T]", mapper)
+    return mapper
 
 
 def entity_ref(entity: object) -> EntityRef:

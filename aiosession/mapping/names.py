@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import sqlalchemy
@@ -12,6 +13,14 @@ from aiosession.mapping.mapper import near
 from aiosession.mapping.sides import foreign, remote
 
 _DOTTED: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetName:
+    """A class named in an annotation: the one of that name in the registry, else what it means in its module."""
+
+    name: str
+    fallback: object = None
 
 
 class ClassNames:
@@ -64,6 +73,9 @@ class NameResolver:
 
     def class_(self, argument: object) -> type[Any]:
         """Return the class that *argument* (a class, a string, a callable) stands for."""
+        if isinstance(argument, TargetName):
+            named = self._classes.one(argument.name)
+            argument = (argument.fallback or argument.name) if named is None else named
         if isinstance(argument, str):
             return self._class_named(argument)
         found = argument if isinstance(argument, type) or not callable(argument) else argument()

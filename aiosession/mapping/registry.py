@@ -10,7 +10,7 @@ from aiosession.errors import MappingError
 from aiosession.mapping.backrefs import existing_reverse, make_reverse
 from aiosession.mapping.configure import Configuration
 from aiosession.mapping.mapper import AnyMapper, Attribute, Relationship
-from aiosession.mapping.names import ClassNames, NameResolver
+from aiosession.mapping.names import ClassNames, NameResolver, TargetName
 from aiosession.mapping.overlaps import Writers
 
 Install = Callable[[AnyMapper, Attribute], None]
@@ -96,6 +96,8 @@ class MapperRegistry:
             self.add_attribute(target, reverse)
 
     def _peek(self, argument: object) -> AnyMapper | None:
+        if isinstance(argument, TargetName):
+            return self._peek(argument.name) or self._peek(argument.fallback)
         if isinstance(argument, str):
             found = self._classes.find(argument)
             return self._mappers.get(found[0]) if len(found) == 1 else None

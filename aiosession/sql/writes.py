@@ -5,7 +5,7 @@ two forms: for one row, with one parameter per column, and (where the database h
 one array per column, so that one text serves every size.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -44,6 +44,7 @@ from aiosession.sql.types import Processor, bind_processor, result_processor
 
 Columns: TypeAlias = tuple[Column[Any], ...]
 Write: TypeAlias = Insert | Update | Delete
+SchemaMap: TypeAlias = Mapping[str | None, str | None]
 
 
 class WriteKind(Enum):
@@ -129,8 +130,9 @@ class WriteStatement:
 class WriteStatements:
     """The write statements of one dialect, each compiled at its first use."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, schemas: SchemaMap | None = None) -> None:
         self._dialect: Final = dialect
+        self._schemas: Final = schemas
         self._rows: Final[dict[WriteShape, WriteStatement]] = {}
         self._arrays: Final[dict[WriteShape, WriteStatement | None]] = {}
 
@@ -160,7 +162,7 @@ class WriteStatements:
     def _compile(self, statement: Write, shape: WriteShape) -> WriteStatement:
         if shape.returning:
             statement = statement.returning(*shape.returning)
-        compiled = core.compile_statement(self._dialect, statement)
+        compiled = core.compile_statement(self._dialect, statement, schema_translate_map=self._schemas)
         inputs = shape.columns + shape.match
         places = {_name(place): place for place in range(len(inputs))}
         order = tuple(places.get(name) for name in core.positions(compiled))
@@ -179,14 +181,18 @@ class WriteStatements:
         )
 
 
-_known: Final[WeakKeyDictionary[Dialect, WriteStatements]] = WeakKeyDictionary()
+_known: Final[WeakKeyDictionary[Dialect, dict[object, WriteStatements]]] = WeakKeyDictionary()
 
 
-def write_statements(dialect: Dialect) -> WriteStatements:
-    """Return the write statements of *dialect*, the same ones for as long as it lives."""
-    found = _known.get(dialect)
+def write_statements(dialect: Dialect, schemas: SchemaMap | None = None) -> WriteStatements:
+    """Return the write statements of *dialect* with these schema names, the same ones for as long as it lives."""
+    by_schemas = _known.get(dialect)
+    if by_schemas is None:
+        by_schemas = _known[dialect] = {}
+    key = frozenset(schemas.items()) if schemas else None
+    found = by_schemas.get(key)
     if found is None:
-        found = _known[dialect] = WriteStatements(dialect)
+        found = by_schemas[key] = WriteStatements(dialect, schemas)
     return found
 
 

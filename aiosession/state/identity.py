@@ -39,8 +39,8 @@ class IdentityMap:
         present = self.states.get(key)
         if present is not None and present is not state and present() is not None:
             raise InvalidRequestError(
-                f"another object with the identity {name_of_key(key)} is already in this session; use `await "
-                f"session.merge(obj)` to copy values onto it, or expunge it first"
+                f"another object with the identity {name_of_key(key)} is already in this session; change that "
+                f"one, or expunge it first"
             )
 
     def discard(self, key: IdentityKey, state: EntityState) -> None:

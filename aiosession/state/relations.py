@@ -123,7 +123,7 @@ def check_member(state: EntityState, rules: RelationRules, member: object) -> No
     if other.workspace not in (None, workspace):
         raise InvalidRequestError(
             f"{other.describe()} is already in the {other.workspace.describe()} and cannot be put into {rules.name} "
-            f"of an object in the {workspace.describe()}; expunge it there first, or use `await session.merge(obj)`"
+            f"of an object in the {workspace.describe()}; expunge it there first"
         )
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aiosession.mapping.mapper import IdentityKey
 from aiosession.state.contents import members
-from aiosession.state.lifecycle import PENDING
+from aiosession.state.identity import IdentityMap
+from aiosession.state.lifecycle import PENDING, PERSISTENT
 from aiosession.state.pending import PendingChanges
 from aiosession.state.state import EntityState
 from aiosession.state.undo import Frame
@@ -87,6 +89,30 @@ def record_generated(frame: Frame, state: EntityState, values: Mapping[str, obje
         held[key] = value
     if not committed:
         state.committed = None
+
+
+def record_inserted(
+    frame: Frame,
+    inserted: Iterable[tuple[EntityState, IdentityKey, Mapping[str, object]]],
+    identity_map: IdentityMap,
+    new: dict[EntityState, Any],
+) -> None:
+    """Make pending objects persistent that have rows now, with what was decided on for them."""
+    known, before = identity_map.states, frame.inserted
+    for state, key, values in inserted:
+        if known.setdefault(key, state) is not state:
+            identity_map.add(key, state)
+        held: dict[str, object] = new.pop(state).__dict__
+        if state not in before:
+            before[state] = frozenset(held)
+        for name, value in values.items():
+            if name in held and held[name] is not value:
+                frame.log(state, name, held[name])
+            held[name] = value
+        state.key = key
+        state.inserted_here = True
+        state.lifecycle = PERSISTENT
+        state.expired = None
 
 
 def record_unknown(frame: Frame, state: EntityState, names: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ Pure: no I/O. A session owns one workspace; its objects refer to it weakly.
 """
 
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from aiosession.errors import InvalidRequestError
@@ -156,7 +156,7 @@ class Workspace:
         if other is not None and other is not self:
             raise InvalidRequestError(
                 f"{state.describe()} is already in the {other.describe()} and cannot be added to the "
-                f"{self.describe()}; expunge it there first, or use `await session.merge(obj)`"
+                f"{self.describe()}; expunge it there first"
             )
         if state.status is DELETED:
             raise InvalidRequestError(
@@ -218,6 +218,17 @@ class Workspace:
         state.key = key
         state.epoch = self.epoch
         state.expired = None
+
+    def record_inserted(
+        self, states: Sequence[EntityState], keys: Sequence[IdentityKey], values: Sequence[Mapping[str, object]]
+    ) -> None:
+        """Note that the rows of pending objects were inserted, and what the flush or the database decided on for each.
+
+        Does for many objects that nobody has changed what ``record_generated`` and ``make_persistent`` do for one.
+        """
+        settle.record_inserted(self.frame, zip(states, keys, values, strict=True), self.identity_map, self.new)
+        for state in states:
+            state.epoch = self.epoch
 
     def make_deleted(self, state: EntityState) -> None:
         """Note that the row of an object was deleted."""

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from aiosession.drivers.protocol import Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import DataError, FlushError, StaleDataError
-from aiosession.sql.writes import Columns, WriteKind, WriteShape, WriteStatement, write_statements
+from aiosession.sql.writes import Columns, SchemaMap, WriteKind, WriteShape, WriteStatement, write_statements
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext
 from aiosession.unit_of_work.columns import numbered_column
@@ -107,7 +107,7 @@ def _dispatch(batch: Batch, engine: AsyncEngine) -> Dispatch:
     if batch.statement is not None:
         return Dispatch(batch, engine, Form.EXPRESSION, None, [])
     form, shape = _form(batch, engine)
-    statements = write_statements(engine.dialect)
+    statements = write_statements(engine.dialect, _schemas(engine))
     statement = statements.for_arrays(shape) if form is Form.ARRAYS else statements.for_row(shape)
     if statement is None:
         raise FlushError(f"{batch.kind.value} on table {batch.table.name!r} cannot be sent as arrays")
@@ -118,11 +118,19 @@ def _dispatch(batch: Batch, engine: AsyncEngine) -> Dispatch:
     return Dispatch(batch, engine, form, statement, processed)
 
 
+def _schemas(engine: AsyncEngine) -> SchemaMap | None:
+    return cast("SchemaMap | None", engine.settings.options.get("schema_translate_map"))
+
+
 def _form(batch: Batch, engine: AsyncEngine) -> tuple[Form, WriteShape]:
     shape, can = batch.shape, engine.capabilities
     if batch.count == 1:
         return Form.ROW, shape
-    if can.arrays and _can_tell_rows_apart(batch) and write_statements(engine.dialect).for_arrays(shape) is not None:
+    if (
+        can.arrays
+        and _can_tell_rows_apart(batch)
+        and write_statements(engine.dialect, _schemas(engine)).for_arrays(shape) is not None
+    ):
         return Form.ARRAYS, shape
     if shape.returning:
         return Form.EACH, shape
@@ -209,7 +217,8 @@ async def _send_expression(dispatch: Dispatch, wire: Wire, values: Sequence[list
         statement = statement.where(column == column_values[0])
     if shape.returning:
         statement = statement.returning(*shape.returning)
-    compiled, extracted = dispatch.engine.statements.compile(statement)
+    engine = dispatch.engine
+    compiled, extracted = engine.statements.compile(statement, schema_translate_map=_schemas(engine))
     sql, parameters = compiled.bind(None, extracted)
     if not shape.returning:
         _check(batch, await wire.execute(sql, parameters))

@@ -49,8 +49,7 @@ def find_links(work: Worklist) -> Links:
     links = Links()
     for state, child in work.released:
         _release(links, state, child)
-    states = [*work.inserts, *work.updates]
-    changed = [state for state in states if _links_others(state)]
+    changed = [state for state in (*work.inserts, *work.updates) if _links_others(state)]
     for state in changed:
         _remove(work, links, state)
     for state in changed:
@@ -64,8 +63,14 @@ def find_links(work: Worklist) -> Links:
 
 
 def _links_others(state: EntityState) -> bool:
+    """Whether relations of *state* may have changed that are written on other rows."""
     relations = relations_of(state.mapper)
-    return bool(relations.collections or relations.associations)
+    linking = relations.linking
+    if not linking:
+        return False
+    if state.key is None:
+        return not linking.isdisjoint(state.values())
+    return bool(state.pending) or not linking.isdisjoint(state.committed or ())
 
 
 def _remove(work: Worklist, links: Links, state: EntityState) -> None:

@@ -320,7 +320,7 @@ def _check_identities(work: Worklist, mapper: AnyMapper, batches: Sequence[Batch
             if other is not None and other() is not None and other not in work.deletes:
                 raise FlushError(
                     f"a new {mapper.name} has the primary key {key}, but {other.describe()} is already in this "
-                    f"session; change that object instead, or use `await session.merge(obj)`"
+                    f"session; change that object instead"
                 )
 
 

@@ -52,6 +52,10 @@ class MapperRelations:
     associations: tuple[Association, ...]
     owning: tuple[Relationship, ...]
     """Relations with the delete-orphan cascade."""
+    linking: frozenset[str]
+    """The names of the collections without another side, and of the associations."""
+    is_owned: bool
+    """Whether some relation to this mapper has the delete-orphan cascade."""
     requires: frozenset[AnyMapper]
     """Mappers whose rows come first, because of relations."""
 
@@ -85,6 +89,12 @@ def _work_out(mapper: AnyMapper) -> MapperRelations:
         mirrored=tuple(_foreign_key(each) for each in children if _is_mirrored(each)),
         associations=tuple(_association(each) for each in writing if each.direction is Direction.MANY_TO_MANY),
         owning=tuple(each for each in writing if Cascade.DELETE_ORPHAN in each.cascade),
+        linking=frozenset(
+            each.key
+            for each in writing
+            if each.direction is Direction.MANY_TO_MANY or (each in children and not _is_mirrored(each))
+        ),
+        is_owned=any(Cascade.DELETE_ORPHAN in each.cascade for each in mapper.incoming),
         requires=frozenset(
             [each.relationship.target for each in references if not each.is_late]
             + [each.relationship.parent for each in incoming if not each.is_late]

@@ -3,11 +3,10 @@
 Pure, and only done when everything was written. A change that somebody made while the flush was waiting stays a change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from aiosession.errors import FlushError
-from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.writes import WriteKind
 from aiosession.state.contents import members
 from aiosession.state.state import EntityState
@@ -43,31 +42,55 @@ def settle(work: Worklist, plan: FlushPlan, outcome: Outcome, seen: Seen) -> Non
 
 
 def _settle_inserts(workspace: Workspace, written: Written) -> None:
+    changed = _changed_meanwhile(written)
+    values = _decided_rows(written)
+    is_plain = not (changed or written.batch.unknown or None in written.returned)
+    if is_plain and all(state in workspace.new for state in written.batch.states):
+        workspace.record_inserted(written.batch.states, _identities(written), values)
+        return
+    for number, row in enumerate(values):
+        if written.batch.states[number] in workspace.new:  # somebody may have expunged it meanwhile
+            _settle_insert(workspace, written, number, changed.get(number), row)
+
+
+def _settle_insert(
+    workspace: Workspace, written: Written, number: int, changed: Mapping[str, Any] | None, values: dict[str, Any]
+) -> None:
+    """Settle one row by itself: somebody changed the object meanwhile, or some values are not known."""
+    batch, state = written.batch, written.batch.states[number]
+    if changed:
+        workspace.record_written(state, changed)
+    workspace.record_generated(state, values)
+    is_known = not written.returned or written.returned[number] is not None
+    unknown = batch.unknown if is_known else (*batch.unknown, *batch.returned)
+    if unknown and batch.mapper is not None:
+        keys = {attribute.key for attribute in batch.mapper.primary_key_attributes}
+        workspace.record_unknown(state, [name for name in unknown if name not in keys])
+    workspace.make_persistent(state, identity_of(state))
+
+
+def _identities(written: Written) -> list[Any]:
+    """Return the identity keys of inserted rows."""
     batch = written.batch
     mapper = batch.mapper
     if mapper is None:
-        return
-    changed = _changed_meanwhile(written)
-    decided = _decided_rows(written)
-    for number, state in enumerate(batch.states):
-        if number in changed:
-            workspace.record_written(state, changed[number])
-        values = decided[number]
-        row = written.returned[number] if written.returned else None
-        if row is not None:
-            values.update(zip(batch.returned, row, strict=True))
-        workspace.record_generated(state, values)
-        unknown = batch.unknown if row is not None else (*batch.unknown, *batch.returned)
-        if unknown:
-            workspace.record_unknown(state, _still_unknown(mapper, unknown))
-        workspace.make_persistent(state, _identity(mapper, state))
+        return []
+    returned = {name: place for place, name in enumerate(batch.returned)}
+    columns = [
+        [row[returned[attribute.key]] for row in written.returned if row is not None]
+        if attribute.key in returned
+        else written.values[batch.shape.columns.index(attribute.column)]
+        for attribute in mapper.primary_key_attributes
+    ]
+    class_ = mapper.class_
+    if any(value is None for column in columns for value in column):
+        raise FlushError(f"the database made no value for the primary key of a new {mapper.name}")
+    return [(class_, key, None) for key in zip(*columns, strict=True)]
 
 
-def _still_unknown(mapper: AnyMapper, names: Iterable[str]) -> list[str]:
-    return [name for name in names if not mapper.column_attributes[name].is_primary_key]
-
-
-def _identity(mapper: AnyMapper, state: EntityState) -> Any:
+def identity_of(state: EntityState) -> Any:
+    """Return the identity key that an object's values give."""
+    mapper = state.mapper
     values = state.values()
     key = tuple([values.get(attribute.key) for attribute in mapper.primary_key_attributes])
     if None in key:
@@ -76,25 +99,34 @@ def _identity(mapper: AnyMapper, state: EntityState) -> Any:
 
 
 def _decided_rows(written: Written) -> list[dict[str, Any]]:
+    """Return for each row the values that the flush or the database decided on, by attribute."""
     batch = written.batch
-    if not batch.decided:
-        return [{} for _ in range(batch.count)]
     names = [name for name, _ in batch.decided]
     columns = [[None if value is NULL else value for value in written.values[place]] for _, place in batch.decided]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    if not names:
+        rows: list[dict[str, Any]] = [{} for _ in range(batch.count)]
+    else:
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    if batch.returned:
+        for values, row in zip(rows, written.returned, strict=True):
+            if row is not None:
+                values.update(zip(batch.returned, row, strict=True))
+    return rows
 
 
 def _changed_meanwhile(written: Written) -> dict[int, dict[str, Any]]:
     """Return, for new objects that were changed while the flush was waiting, what was written of them."""
     found: dict[int, dict[str, Any]] = {}
     batch = written.batch
-    dicts = [state.values() for state in batch.states]
+    dicts = [state().__dict__ for state in batch.states]
     relations = {} if batch.mapper is None else batch.mapper.relationships
     for key, column in batch.seen:
-        differs = _other_members if key in relations and relations[key].uselist else _other_value
+        is_collection = key in relations and relations[key].uselist
+        differs = _other_members if is_collection else _other_value
         for number, (held, value) in enumerate(zip(dicts, column, strict=True)):
-            if held.get(key) is not value and differs(held.get(key), value):
-                found.setdefault(number, {})[key] = () if value is None and differs is _other_members else value
+            now = held.get(key)
+            if now is not value and differs(now, value):
+                found.setdefault(number, {})[key] = () if value is None and is_collection else value
     return found
 
 
@@ -113,20 +145,18 @@ def _settle_updates(workspace: Workspace, written: Written) -> None:
     is_moved = mapper is not None and any(column in mapper.primary_key for column in batch.shape.columns)
     decided = _decided_rows(written)
     for number, state in enumerate(batch.states):
-        values = decided[number]
-        if written.returned and batch.returned:
-            values.update(zip(batch.returned, written.returned[number] or (), strict=False))
-        if values:
-            workspace.record_generated(state, values)
+        if decided[number]:
+            workspace.record_generated(state, decided[number])
         if batch.unknown:
             workspace.record_unknown(state, batch.unknown)
         if is_moved and mapper is not None and state.key is not None:
-            workspace.rekey(state, _identity(mapper, state))
+            workspace.rekey(state, identity_of(state))
 
 
 def _settle_deletes(workspace: Workspace, written: Written) -> None:
     for state in written.batch.states:
-        workspace.make_deleted(state)
+        if workspace.has(state):  # somebody may have expunged it meanwhile
+            workspace.make_deleted(state)
 
 
 _SETTLERS = {

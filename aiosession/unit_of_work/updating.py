@@ -5,7 +5,7 @@ Compares values: an attribute that was set to what it was before writes nothing.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import update
 
@@ -13,14 +13,12 @@ from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.writes import WriteKind, WriteShape
 from aiosession.state.state import EntityState, state_of
 from aiosession.state.values import NO_VALUE, is_expression
-from aiosession.unit_of_work.checks import misfits, refuse
+from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse
 from aiosession.unit_of_work.columns import ColumnRole, MapperColumns, RowSoFar, columns_of
 from aiosession.unit_of_work.keys import Keys
 from aiosession.unit_of_work.linking import Link, Links, cannot_blank, check_present
 from aiosession.unit_of_work.plan import Batch, Generated, Reason, Why
 from aiosession.unit_of_work.relations import ForeignKey, relations_of
-
-_PLAIN: Final = frozenset({int, str, bool, float, type(None)})
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +41,7 @@ class Updating:
         self.links = links
         self.columns = columns_of(mapper)
         self.references = relations_of(mapper).references
+        self.referring = frozenset(each.key for each in self.references)
 
     def batches(self, states: Iterable[EntityState]) -> list[Batch]:
         """Return the batches for what was changed on the rows of *states*; none where nothing was."""
@@ -89,6 +88,8 @@ class Updating:
                 if new is not old and not _is_equal(role, new, old):
                     self._check(role, new)
                     row.values[key] = new
+        if self.referring.isdisjoint(committed):
+            return
         for reference in self.references:
             if reference.key in committed:
                 new = values.get(reference.key)
@@ -138,21 +139,32 @@ class Updating:
 
     def batches_of(self, rows: Sequence[RowUpdate]) -> list[Batch]:
         """Return one batch per set of columns, in the order of their first rows."""
+        if self.columns.on_update or self.mapper.version_id is not None:
+            for row in rows:
+                self._complete(row)
         groups: dict[tuple[str, ...], list[RowUpdate]] = {}
-        special: list[RowUpdate] = []
-        order: dict[tuple[str, ...], tuple[str, ...]] = {}
         for row in rows:
-            self._complete(row)
-            if any(type(value) not in _PLAIN and self._is_special(key, value) for key, value in row.values.items()):
-                special.append(row)
-                continue
-            names = tuple(row.values)
-            columns = order.get(names)
-            if columns is None:
-                columns = order[names] = tuple(key for key in self.columns.by_key if key in row.values)
-            groups.setdefault(columns, []).append(row)
-        found = [self._batch(names, group) for names, group in groups.items()]
+            groups.setdefault(tuple(row.values), []).append(row)
+        alike: dict[tuple[str, ...], list[RowUpdate]] = {}
+        special: list[RowUpdate] = []
+        for names, group in groups.items():
+            columns = tuple(key for key in self.columns.by_key if key in names)
+            plain = self._without_expressions(columns, group, special)
+            if plain:
+                alike.setdefault(columns, []).extend(plain)
+        found = [self._batch(columns, group) for columns, group in alike.items()]
         return found + [self._expression_batch(row) for row in special]
+
+    def _without_expressions(
+        self, names: tuple[str, ...], rows: list[RowUpdate], special: list[RowUpdate]
+    ) -> list[RowUpdate]:
+        """Return the rows without SQL expressions; the others go to *special*."""
+        kinds = {type(row.values[name]) for name in names for row in rows}
+        if not any(map(is_expression_type, kinds)):
+            return rows
+        found = [row for row in rows if any(self._is_special(key, value) for key, value in row.values.items())]
+        special += found
+        return [row for row in rows if row not in found]
 
     def _is_special(self, key: str, value: object) -> bool:
         return is_expression(value) and not (
@@ -183,7 +195,7 @@ class Updating:
         values = [[row.values[name] for row in rows] for name in names]
         is_late = rows[0].why is Why.POST_UPDATE
         match, matched = match_of(self.mapper, [row.state for row in rows], self.keys, is_versioned=not is_late)
-        decided = {name for row in rows if row.decided for name in row.decided}
+        decided = {name for row in rows for name in row.decided}
         return Batch(
             shape=WriteShape(
                 WriteKind.UPDATE,
@@ -196,7 +208,7 @@ class Updating:
             values=(*values, *matched),
             count=len(rows),
             states=[row.state for row in rows],
-            reasons=[Reason(row.why, names) for row in rows],
+            reasons=_reasons(rows, names),
             deferred=frozenset(
                 place for place, column in enumerate((*values, *matched)) if Generated in set(map(type, column))
             ),
@@ -217,6 +229,11 @@ class Updating:
             update(self.mapper.table).values({by_key[key].column: value for key, value in special.items()}).inline()
         )
         return with_expressions(self.mapper, self.columns, batch, statement, tuple(special))
+
+
+def _reasons(rows: Sequence[RowUpdate], names: tuple[str, ...]) -> list[Reason]:
+    known = {why: Reason(why, names) for why in {row.why for row in rows}}
+    return list(known.values()) if len(known) == 1 else [known[row.why] for row in rows]
 
 
 def with_expressions(

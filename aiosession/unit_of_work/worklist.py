@@ -104,11 +104,14 @@ def _add_referred(work: Worklist) -> None:
 
 def _find_orphans(work: Worklist) -> None:
     """Find the objects that were taken away from their only owner."""
-    for state in [*work.inserts, *work.updates]:
-        _judge(work, state)
-        for relationship in relations_of(state.mapper).owning:
-            for member in removed(state, relationship):
-                _judge(work, state_of(member))
+    for mapper, states in _by_mapper([*work.inserts, *work.updates]):
+        relations = relations_of(mapper)
+        for state in states if relations.is_owned else ():
+            _judge(work, state)
+        for relationship in relations.owning:
+            for state in states:
+                for member in removed(state, relationship):
+                    _judge(work, state_of(member))
 
 
 def _judge(work: Worklist, state: EntityState) -> None:

@@ -1,6 +1,9 @@
 """Every mapping mistake is reported when mappers are configured (or sooner), with class, attribute and remedy."""
 
-from collections.abc import Callable
+# The base class is made anew for each test, so its type is not known.
+# mypy: disable-error-code="misc"
+
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,14 +12,14 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table
 from aiosession import DeclarativeBase, Mapped, MappingError, backref, mapped_column, registry, relationship
 from aiosession.errors import ArgumentError
 
-Base = type[DeclarativeBase]
 
-
-def make_base() -> Any:
+@pytest.fixture
+def base() -> Iterator[Any]:
     class Base(DeclarativeBase):
         pass
 
-    return Base
+    yield Base
+    Base.registry.dispose()  # else its mistakes would be reported by configure_mappers() elsewhere
 
 
 def no_foreign_key(base: Any) -> None:
@@ -248,8 +251,9 @@ AT_CONFIGURE: list[tuple[Callable[[Any], None], list[str]]] = [
 
 
 @pytest.mark.parametrize(("mistake", "expected"), AT_CONFIGURE, ids=[case[0].__name__ for case in AT_CONFIGURE])
-def test_mistake_is_reported_when_mappers_are_configured(mistake: Callable[[Any], None], expected: list[str]) -> None:
-    base = make_base()
+def test_mistake_is_reported_when_mappers_are_configured(
+    base: Any, mistake: Callable[[Any], None], expected: list[str]
+) -> None:
     mistake(base)
 
     with pytest.raises(MappingError) as raised:
@@ -377,16 +381,17 @@ AT_ONCE: list[tuple[Callable[[Any], None], list[str]]] = [
 
 
 @pytest.mark.parametrize(("mistake", "expected"), AT_ONCE, ids=[case[0].__name__ for case in AT_ONCE])
-def test_mistake_is_reported_when_the_class_is_mapped(mistake: Callable[[Any], None], expected: list[str]) -> None:
+def test_mistake_is_reported_when_the_class_is_mapped(
+    base: Any, mistake: Callable[[Any], None], expected: list[str]
+) -> None:
     with pytest.raises(MappingError) as raised:
-        mistake(make_base())
+        mistake(base)
 
     for text in expected:
         assert text in str(raised.value)
 
 
-def test_all_mistakes_are_reported_at_once() -> None:
-    base = make_base()
+def test_all_mistakes_are_reported_at_once(base: Any) -> None:
     no_foreign_key(base)
 
     class Other(base):
@@ -400,8 +405,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     assert len(raised.value.problems) == 2
 
 
-def test_mistakes_are_reported_again_until_they_are_mended() -> None:
-    base = make_base()
+def test_mistakes_are_reported_again_until_they_are_mended(base: Any) -> None:
     unknown_target(base)
     with pytest.raises(MappingError):
         base.registry.configure()
@@ -410,8 +414,7 @@ def test_mistakes_are_reported_again_until_they_are_mended() -> None:
         base.registry.configure()
 
 
-def test_a_failed_class_leaves_no_table_behind() -> None:
-    base = make_base()
+def test_a_failed_class_leaves_no_table_behind(base: Any) -> None:
     with pytest.raises(MappingError):
         no_primary_key(base)
 

@@ -1,0 +1,35 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.doc_pages import ROOT, Block, blocks, pages, run, tidy
+
+README = ROOT / "README.md"
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page != README], ids=lambda page: str(page.stem))
+async def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    await run(page)
+
+
+@pytest.mark.parametrize("block", blocks(README.read_text()), ids=lambda block: f"line {block.line}")
+def test_examples_of_the_readme_run_as_scripts(block: Block, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(block.code)
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert tidy(done.stdout) == tidy(block.prints or "")
