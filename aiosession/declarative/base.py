@@ -1,5 +1,6 @@
 """The base classes of declarative mappings."""
 
+from collections import ChainMap
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import Column, MetaData, Table
@@ -50,9 +51,9 @@ class DeclarativeBase(AsyncAttrs, metaclass=DeclarativeMeta):
     metadata: ClassVar[MetaData]
     __mapper__: ClassVar[Mapper[Any]]
     __table__: ClassVar[Table]
-    __tablename__: Any
-    __table_args__: Any
-    __mapper_args__: Any
+    __tablename__: ClassVar[Any]
+    __table_args__: ClassVar[Any]
+    __mapper_args__: ClassVar[Any]
 
     @override
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -99,7 +100,8 @@ class MappedAsDataclass:
             "kw_only": kw_only,
         }
         own = {name: value for name, value in given.items() if value is not UNSET}
-        type.__setattr__(cls, DATACLASS_OPTIONS, {**getattr(cls, DATACLASS_OPTIONS, {}), **own})
+        said = ChainMap(own, *(base.__dict__.get(DATACLASS_OPTIONS, {}) for base in cls.__mro__))
+        type.__setattr__(cls, DATACLASS_OPTIONS, dict(said))
         super().__init_subclass__(**kwargs)
 
 

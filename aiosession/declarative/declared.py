@@ -36,6 +36,11 @@ class declared_attr(Generic[T]):  # noqa: N801 - the name that people know
         self.function: Callable[..., Any] = getattr(function, "__func__", function)
         self.__doc__ = function.__doc__
 
+    @classmethod
+    def cascading(cls, function: Callable[..., Mapped[T]]) -> "declared_attr[T]":
+        """Declare the attribute for each class and its subclasses; every class is its own case anyway."""
+        return cls(function)
+
     if TYPE_CHECKING:
 
         @overload

@@ -4,7 +4,7 @@ One statement per relation, whatever the number of owners: members by the owners
 identity map first. What comes is grouped and attached; deeper relations follow in the same way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -165,10 +165,18 @@ async def _owners(context: SessionContext, states: Sequence[EntityState], column
     owners = Owners([state() for state in states], {}, [])
     single = columns[0] if len(columns) == 1 else None
     for state in states:
-        values = state.values()
+        values = _stored_keys(state) if state.committed else state.values()
         key: Any = values[single] if single is not None else tuple([values[column] for column in columns])
         if key is None or (single is None and None in key):
             owners.without_key.append(state)
         else:
             owners.by_key.setdefault(key, []).append(state)
     return owners
+
+
+def _stored_keys(state: EntityState) -> Mapping[str, object]:
+    """Return the values of a changed object, with the primary key by which the database still knows its row."""
+    if state.key is None:
+        return state.values()
+    names = [attribute.key for attribute in state.mapper.primary_key_attributes]
+    return {**state.values(), **dict(zip(names, state.key[1], strict=True))}

@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import JSON, Column, Computed, ForeignKey, ForeignKeyConstraint, Integer, String, Table, func
 
@@ -169,7 +169,22 @@ class Document(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str]
     version: Mapped[int] = mapped_column(Integer)
-    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": version}
+    __mapper_args__ = {"version_id_col": version}
+
+
+class Country(Base):
+    """Has a key that may change; its cities have to be told."""
+
+    __tablename__ = "country"
+    code: Mapped[str] = mapped_column(String(2), primary_key=True)
+    cities: Mapped[list["City"]] = relationship(back_populates="country", passive_updates=False)
+
+
+class City(Base):
+    __tablename__ = "city"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    country_code: Mapped[str | None] = mapped_column(ForeignKey("country.code", deferrable=True, initially="DEFERRED"))
+    country: Mapped[Country | None] = relationship(back_populates="cities")
 
 
 class Hen(Base):

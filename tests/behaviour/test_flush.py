@@ -9,7 +9,7 @@ from sqlalchemy.exc import SAWarning
 from aiosession import AsyncEngine, AsyncSession, DataError, FlushError, NotLoadedError, UniqueViolationError
 from aiosession.state.attributes import flag_modified
 from aiosession.testing.statements import StatementLog
-from tests.behaviour.flush_model import Club, Letter, Note, Person, Pet, Shelf, Thing, make_tables
+from tests.behaviour.flush_model import City, Club, Country, Letter, Note, Person, Pet, Shelf, Thing, make_tables
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ async def test_a_sql_expression_is_evaluated_by_the_database(engine: AsyncEngine
         session.add(person)
         await session.commit()
 
-        person.age = Person.__table__.c.age + 1  # type: ignore[assignment]  # a SQL expression
+        person.age = Person.__table__.c.age + 1
         await session.flush()
 
         with pytest.raises(NotLoadedError):
@@ -234,6 +234,22 @@ async def test_what_changes_while_a_flush_waits_stays_a_change(engine: AsyncEngi
         assert await other.scalar(select(Letter.writer_id)) == new.id
 
 
+async def test_an_object_that_leaves_while_a_flush_waits_is_left_alone(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        gone, stays = Person(name="gone"), Person(name="stays")
+        session.add_all([gone, stays])
+
+        task = asyncio.create_task(session.flush())
+        await asyncio.sleep(0)
+        session.expunge(gone)
+        await task
+
+        assert gone not in session
+        assert gone.id is None
+        assert stays in session
+        await session.commit()
+
+
 async def test_relations_can_be_changed_again_after_a_flush(engine: AsyncEngine, observer: AsyncEngine) -> None:
     async with AsyncSession(engine) as session:
         person = Person(name="Ann")
@@ -288,6 +304,22 @@ async def test_a_primary_key_can_change(engine: AsyncEngine, observer: AsyncEngi
         assert await session.get(Shelf, ("A", 2)) is shelf
     async with AsyncSession(observer) as other:
         assert await other.scalar(select(Shelf.number)) == 2
+
+
+async def test_children_follow_a_changed_key_where_the_database_does_not_see_to_it(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    async with AsyncSession(engine) as session:
+        session.add(Country(code="YU", cities=[City(), City()]))
+        await session.commit()
+
+    async with AsyncSession(engine) as session:
+        country = await session.get_one(Country, "YU")
+        country.code = "RS"
+        await session.commit()
+
+    async with AsyncSession(observer) as other:
+        assert (await other.scalars(select(City.country_code))).all() == ["RS", "RS"]
 
 
 async def test_nothing_to_do_sends_nothing(engine: AsyncEngine, statements: StatementLog) -> None:

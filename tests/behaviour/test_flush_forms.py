@@ -45,13 +45,15 @@ class Counter(Base):
 
 
 @pytest.fixture
-async def engine(postgresql_url: str, engine: AsyncEngine) -> AsyncEngine:
-    if engine.name != "postgresql":
-        pytest.skip("arrays and generated keys of PostgreSQL")
+def database_url(postgresql_url: str) -> str:
+    return postgresql_url
+
+
+@pytest.fixture(autouse=True)
+async def _tables(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(text("CREATE SCHEMA wares"))
         await connection.create_all(Base.metadata)
-    return engine
 
 
 async def test_keys_without_an_order_go_to_the_right_objects(engine: AsyncEngine, observer: AsyncEngine) -> None:

@@ -16,13 +16,14 @@ async def _tables(engine: AsyncEngine, statements: StatementLog) -> None:
 
 async def test_a_child_is_inserted_after_its_parent(engine: AsyncEngine, statements: StatementLog) -> None:
     async with AsyncSession(engine) as session:
-        letter = Letter(text="hi", writer=Person(name="Ann"))
+        person = Person(name="Ann")
+        letter = Letter(text="hi", writer=person)
         session.add(letter)
 
         await session.flush()
 
         assert statements.tables("INSERT") == ["person", "letter"]
-        assert letter.writer_id == letter.writer.id
+        assert letter.writer_id == person.id
 
 
 async def test_rows_of_a_table_share_one_statement(engine: AsyncEngine, statements: StatementLog) -> None:

@@ -92,5 +92,5 @@ async def test_a_new_object_with_the_key_of_one_in_the_session_is_refused(engine
 
         session.add(Shelf(room="A", number=1))
 
-        with pytest.raises(FlushError, match=r"session\.merge"):
+        with pytest.raises(FlushError, match=r"change that object"):
             await session.flush()

@@ -18,9 +18,9 @@ from sqlalchemy import (
     TypeDecorator,
     func,
 )
+from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql import BIT
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
-from sqlalchemy.dialects.sqlite.aiosqlite import dialect as aiosqlite_dialect
+from typing_extensions import override
 
 from aiosession.sql.writes import WriteKind, WriteShape, WriteStatements, write_statements
 
@@ -35,9 +35,11 @@ class Cents(TypeDecorator[Any]):
     impl = Integer
     cache_ok = True
 
+    @override
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         return None if value is None else int(value * 100)
 
+    @override
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         return None if value is None else value / 100
 
@@ -61,14 +63,19 @@ pair = Table("pair", MetaData(), Column("a", Integer, primary_key=True), Column(
 columns = table.c
 
 
+def _dialect(name: str) -> Dialect:
+    dialect: Dialect = registry.load(name)()
+    return dialect
+
+
 @pytest.fixture
 def postgres() -> WriteStatements:
-    return WriteStatements(asyncpg_dialect())
+    return WriteStatements(_dialect("postgresql.asyncpg"))
 
 
 @pytest.fixture
 def sqlite() -> WriteStatements:
-    return WriteStatements(aiosqlite_dialect())
+    return WriteStatements(_dialect("sqlite.aiosqlite"))
 
 
 def _text(sql: str) -> str:
@@ -183,7 +190,7 @@ def test_a_statement_is_compiled_once(postgres: WriteStatements) -> None:
 
 
 def test_statements_are_known_per_dialect() -> None:
-    one, other = asyncpg_dialect(), asyncpg_dialect()
+    one, other = _dialect("postgresql.asyncpg"), _dialect("postgresql.asyncpg")
 
     assert write_statements(one) is write_statements(one)
     assert write_statements(one) is not write_statements(other)
