@@ -68,8 +68,11 @@ from aiosession.loading.options import (
     undefer_group,
 )
 from aiosession.mapping.aliases import aliased
+from aiosession.mapping.expressions import InstrumentedAttribute
 from aiosession.mapping.inspection import configure_mappers
 from aiosession.mapping.mapper import Mapper
+from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
+from aiosession.mapping.sides import foreign, remote
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.inspection import inspect, object_session
 from aiosession.session.session import AsyncSession
@@ -107,6 +110,7 @@ __all__ = [
     "ForeignKeyViolationError",
     "History",
     "InstanceState",
+    "InstrumentedAttribute",
     "IntegrityError",
     "InternalError",
     "InvalidRequestError",
@@ -125,6 +129,7 @@ __all__ = [
     "NotSupportedError",
     "ObjectNotFoundError",
     "OperationalError",
+    "OverlappingRelationshipsWarning",
     "PendingRollbackError",
     "PoolTimeoutError",
     "ProgrammingError",
@@ -155,6 +160,7 @@ __all__ = [
     "defaultload",
     "defer",
     "deferred",
+    "foreign",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
@@ -165,6 +171,7 @@ __all__ = [
     "raiseload",
     "registry",
     "relationship",
+    "remote",
     "selectinload",
     "subqueryload",
     "undefer",

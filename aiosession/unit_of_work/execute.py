@@ -79,9 +79,7 @@ async def route(ctx: SessionContext, plan: FlushPlan) -> list[Dispatch]:
         place = batch.mapper or batch.table
         engine = engines.get(place)
         if engine is None:
-            # a lone wire sends nothing, BEGIN included, before it is used
-            engine, _ = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=True)
-            engines[place] = engine
+            engine = engines[place] = await ctx.engine(mapper=batch.mapper, clause=batch.table)
         found.append(_dispatch(batch, engine))
     return found
 
