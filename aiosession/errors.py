@@ -32,7 +32,7 @@ Each also derives from the class of ``sqlalchemy.exc`` that existing handlers ca
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import exc as core_exc
 
@@ -201,7 +201,7 @@ class DatabaseError(AioSessionError, core_exc.DatabaseError):
     """The database or its driver refused a statement; the driver's own error is the cause and ``orig``."""
 
     retryable: ClassVar[bool] = False
-    code: str = ""  # Core's numbers link to pages about Core
+    code: Any = ""  # Core's numbers link to pages about Core
 
     def __init__(
         self,

@@ -182,7 +182,7 @@ def _keyed_plan(engine: AsyncEngine, entity: EntityRef, shape: EntityShape, sour
     slots = selection.add_entity(entity, shape)
     positions = tuple(_position(selection, column) for column in source.keys)
     filter_ = key_filter(source.keys, engine.dialect, engine.capabilities)
-    statement: Select[Any] = select(*selection.columns).where(filter_.criterion, *source.criteria)
+    statement: Select[*tuple[Any, ...]] = select(*selection.columns).where(filter_.criterion, *source.criteria)
     if source.froms is not None:
         statement = statement.select_from(source.froms)
     if source.lock is not None:
@@ -207,7 +207,7 @@ def _single_plan(engine: AsyncEngine, shape: EntityShape, lock: Mapping[str, Any
         entity.column(attribute) == bindparam(f"pk_{index}", type_=attribute.column.type)
         for index, attribute in enumerate(shape.mapper.primary_key_attributes)
     ]
-    statement: Select[Any] = select(*selection.columns).where(*criteria)
+    statement: Select[*tuple[Any, ...]] = select(*selection.columns).where(*criteria)
     if lock is not None:
         statement = statement.with_for_update(**lock)
     statement = core.rewritten(statement, joins=selection.joins, order_by=selection.order_by)

@@ -64,11 +64,11 @@ def _cursor(
     if mapper is not None and isinstance(clause, Select):
         if isinstance(params, Sequence):
             raise ArgumentError("a query that is streamed takes one set of parameters, a mapping")
-        plan = plan_query(share.engine, clause, None, pure=False)
+        plan = plan_query(share.engine, clause, None, pure=False, in_chunks=True)
         if plan.collapses:
             raise ArgumentError(
-                "a query with a joined collection cannot be streamed: the rows of one object may be far apart; use "
-                "selectinload() for the collection"
+                "a query with contains_eager() of a collection cannot be streamed: the rows of one object may be far "
+                "apart; use selectinload() for the collection"
             )
         sql, values = plan.compiled.bind(params, None)
         return Cursor(sql, values, plan.shape, plan, plan.compiled.process)

@@ -7,6 +7,7 @@ back is returned, and a failure leaves all objects as they were.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from operator import itemgetter
 from typing import Any, Final, cast
 
 from aiosession.drivers.protocol import Wire
@@ -248,7 +249,7 @@ def _in_order(batch: Batch, values: Sequence[list[Any]], rows: list[ReturnedRow]
     numbered = None if mapper is None else numbered_column(mapper)
     if numbered is not None and numbered in returning:
         place = returning.index(numbered)
-        return sorted(rows, key=lambda row: cast(int, row[place]))
+        return sorted(rows, key=itemgetter(place))
     key = () if mapper is None else mapper.primary_key
     by_key = {_pick(row, returning, key): row for row in rows}
     written = dict(zip(batch.shape.columns, values, strict=False))

@@ -104,6 +104,14 @@ async def test_joined_loading_leaves_the_rows_of_a_mixture_alone(session: AsyncS
     assert len(rows[3][0].books) == 3
 
 
+async def test_joined_collections_can_be_streamed(session: AsyncSession) -> None:
+    query = select(Author).options(joinedload(Author.books)).order_by(Author.id).execution_options(yield_per=2)
+
+    found = [[book.id for book in author.books] async for author in await session.stream_scalars(query)]
+
+    assert found == [[1, 2, 3], [4, 5, 6], [7, 8, 9], []]
+
+
 async def test_load_only_leaves_the_other_columns_unloaded(session: AsyncSession) -> None:
     book = (await session.scalars(select(Book).options(load_only(Book.title)).where(Book.id == 1))).one()
 

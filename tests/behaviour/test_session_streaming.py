@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import insert, select
 
-from aiosession import AsyncEngine, AsyncSession, joinedload, selectinload
+from aiosession import AsyncEngine, AsyncSession, contains_eager, selectinload
 from aiosession.errors import ArgumentError, ResourceClosedError
 from aiosession.testing.statements import StatementLog
 from tests.session_model import Author, Book, make_tables
@@ -52,10 +52,10 @@ async def test_relations_are_loaded_chunk_by_chunk(engine: AsyncEngine, statemen
         assert statements.kinds.count("SELECT") == 3
 
 
-async def test_a_joined_collection_cannot_be_streamed(engine: AsyncEngine) -> None:
+async def test_a_collection_from_the_statements_own_join_cannot_be_streamed(engine: AsyncEngine) -> None:
     async with AsyncSession(engine) as session:
         with pytest.raises(ArgumentError, match="selectinload"):
-            await session.stream(select(Author).options(joinedload(Author.books)))
+            await session.stream(select(Author).join(Author.books).options(contains_eager(Author.books)))
 
 
 async def test_the_session_can_be_used_between_chunks(engine: AsyncEngine) -> None:

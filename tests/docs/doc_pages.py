@@ -10,7 +10,7 @@ import inspect
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,10 +31,11 @@ class Block:
     prints: str | None = None
 
 
-def pages() -> list[Path]:
-    """Return all pages with something to run."""
+def pages() -> dict[Path, list[Block]]:
+    """Return all pages with something to run, and what."""
     found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [page for page in found if "decisions" not in page.parts and blocks(page.read_text())]
+    with_blocks = {page: blocks(page.read_text()) for page in found if "decisions" not in page.parts}
+    return {page: some for page, some in with_blocks.items() if some}
 
 
 def blocks(text: str) -> list[Block]:
@@ -61,10 +62,10 @@ def module(name: str) -> Iterator[ModuleType]:
         del sys.modules[name]
 
 
-async def run(page: Path) -> None:
-    """Run a page and compare what it prints with what it says it prints."""
+async def run(page: Path, found: Sequence[Block]) -> None:
+    """Run the blocks of a page and compare what each prints with what the page says it prints."""
     with module(f"docs_{page.stem.replace('-', '_')}") as names:
-        for block in blocks(page.read_text()):
+        for block in found:
             printed = await run_block(block, page, names)
             if block.prints is not None:
                 assert tidy(printed) == tidy(block.prints), f"{page.name}, line {block.line}"

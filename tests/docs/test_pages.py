@@ -5,19 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.doc_pages import ROOT, Block, blocks, pages, run, tidy
+from tests.docs.doc_pages import ROOT, Block, pages, run, tidy
 
 README = ROOT / "README.md"
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if page != README], ids=lambda page: str(page.stem))
-async def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [pytest.param(page, found, id=page.stem) for page, found in pages().items() if page != README],
+)
+async def test_every_block_of_a_page_runs(
+    page: Path, found: list[Block], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
-    await run(page)
+    await run(page, found)
 
 
-@pytest.mark.parametrize("block", blocks(README.read_text()), ids=lambda block: f"line {block.line}")
+@pytest.mark.parametrize("block", pages()[README], ids=lambda block: f"line {block.line}")
 def test_examples_of_the_readme_run_as_scripts(block: Block, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(block.code)
