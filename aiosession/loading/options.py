@@ -227,7 +227,9 @@ def subqueryload(*path: Attribute) -> Load:
 def joinedload(*path: Attribute, innerjoin: bool | None = None) -> Load:
     """Load a relation in the same statement, by a join that does not change which owners are found.
 
-    Owners appear once each, however many related rows there are: no ``unique()`` is needed.
+    Owners appear once each, however many related rows there are: no ``unique()`` is needed. A collection whose join
+    would change the rows of the result (LIMIT, DISTINCT, GROUP BY, row locks, other joins or entities beside the
+    owner) is loaded by one more statement instead.
     """
     return _start(path, "joinedload").joinedload(*path, innerjoin=innerjoin)
 

@@ -1,0 +1,1 @@
+"""The contenders, each in a module of its own."""

@@ -1,0 +1,169 @@
+"""How does the atlas answer HTTP? One session per request; the answers are read from entities."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Never
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, status
+from fastapi.responses import JSONResponse
+
+from aiosession import AsyncEngine, AsyncSession, async_sessionmaker
+from aiosession.errors import IntegrityError, UniqueViolationError
+from examples.atlas import queries, schemas
+from examples.atlas.models import Airport, Country, Subdivision, Transfer
+
+
+async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """Open a session for one request."""
+    async with request.app.state.sessions() as session:
+        yield session
+
+
+Session = Annotated[AsyncSession, Depends(get_session)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Offset = Annotated[int, Query(ge=0)]
+Countries = schemas.Page[schemas.CountryItem]
+Airports = schemas.Page[schemas.AirportItem]
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": schemas.Problem}}
+CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": schemas.Problem}}
+
+router = APIRouter()
+
+
+def create_app(engine: AsyncEngine) -> FastAPI:
+    """Make the service over *engine*; it disposes of the engine when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.sessions = async_sessionmaker(engine)
+        yield
+        await engine.dispose()
+
+    app = FastAPI(title="Atlas", summary="The world's airports", lifespan=lifespan)
+    app.add_exception_handler(IntegrityError, refuse_conflict)
+    app.include_router(router)
+    return app
+
+
+@router.get("/countries")
+async def list_countries(session: Session, limit: Limit = 50, offset: Offset = 0) -> Countries:
+    """List the countries, page by page."""
+    return Countries.model_validate(await queries.page(session, queries.countries(), limit=limit, offset=offset))
+
+
+@router.get("/countries/{code}", response_model=schemas.CountryDetail, responses=NOT_FOUND)
+async def show_country(code: str, session: Session) -> Country:
+    """Show a country with its time zones and subdivisions."""
+    country = await queries.country(session, code.upper())
+    return country if country is not None else not_found("country", code)
+
+
+@router.get("/subdivisions/{code}", responses=NOT_FOUND)
+async def show_subdivision(code: str, session: Session) -> schemas.SubdivisionDetail:
+    """Show a subdivision with what it lies in, what lies in it, and how many airports it has."""
+    subdivision = await queries.subdivision(session, code.upper())
+    if subdivision is None:
+        not_found("subdivision", code)
+    answer = schemas.SubdivisionDetail.model_validate(subdivision)
+    answer.airport_count = await queries.count_airports(session, subdivision.code)
+    return answer
+
+
+@router.get("/airports")
+async def list_airports(
+    session: Session,
+    country: schemas.CountryCode | None = None,
+    subdivision: schemas.SubdivisionCode | None = None,
+    q: Annotated[str | None, Query(min_length=2, max_length=80)] = None,
+    limit: Limit = 50,
+    offset: Offset = 0,
+) -> Airports:
+    """List or search airports, page by page."""
+    statement = queries.airports(country_code=country, subdivision_code=subdivision, text=q)
+    listing = await queries.page(session, statement, limit=limit, offset=offset, options=queries.AIRPORT_ITEM)
+    return Airports.model_validate(listing)
+
+
+@router.get("/airports/{icao}", response_model=schemas.AirportDetail, responses=NOT_FOUND)
+async def show_airport(icao: str, session: Session) -> Airport:
+    """Show an airport with everything around it."""
+    airport = await queries.airport(session, icao.upper())
+    return airport if airport is not None else not_found("airport", icao)
+
+
+@router.post("/airports", response_model=schemas.AirportDetail, status_code=201, responses=CONFLICT)
+async def create_airport(body: schemas.AirportCreate, session: Session, response: Response) -> Airport:
+    """Add an airport."""
+    airport = Airport(
+        **body.model_dump(exclude={"country", "subdivision", "time_zone"}),
+        country=await session.get(Country, body.country) or unprocessable(f"no country {body.country}"),
+        subdivision=await subdivision_in(session, body.subdivision, body.country) if body.subdivision else None,
+        time_zone=await queries.time_zone(session, body.time_zone) or unprocessable(f"no time zone {body.time_zone}"),
+    )
+    session.add(airport)
+    await session.commit()
+    response.headers["location"] = f"/airports/{airport.icao}"
+    return airport
+
+
+@router.patch("/airports/{icao}", response_model=schemas.AirportDetail, responses=NOT_FOUND | CONFLICT)
+async def patch_airport(icao: str, body: schemas.AirportPatch, session: Session) -> Airport:
+    """Change some attributes of an airport."""
+    airport = await queries.airport(session, icao.upper()) or not_found("airport", icao)
+    for name, value in body.model_dump(exclude_unset=True).items():
+        setattr(airport, name, value)
+    await session.commit()
+    return airport
+
+
+@router.delete("/airports/{icao}", status_code=204, responses=NOT_FOUND)
+async def delete_airport(icao: str, session: Session) -> Response:
+    """Remove an airport and its part of the ledger."""
+    airport = await queries.airport(session, icao.upper()) or not_found("airport", icao)
+    await session.delete(airport)
+    await session.commit()
+    return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+@router.post(
+    "/airports/{icao}/transfers",
+    response_model=schemas.AirportDetail,
+    status_code=201,
+    responses=NOT_FOUND | CONFLICT,
+)
+async def transfer_airport(icao: str, body: schemas.TransferCreate, session: Session) -> Airport:
+    """Move an airport to another subdivision of its country and write that into the ledger: both or neither."""
+    async with session.begin():
+        airport = await queries.airport_for_update(session, icao.upper()) or not_found("airport", icao)
+        target = await subdivision_in(session, body.to, airport.country_code)
+        session.add(
+            Transfer(airport=airport, from_code=airport.subdivision_code, to_code=target.code, reason=body.reason)
+        )
+        airport.subdivision = target
+    await session.load(airport, Airport.country, Airport.subdivision, Airport.time_zone, Airport.transfers)
+    return airport
+
+
+async def subdivision_in(session: AsyncSession, code: str, country_code: str) -> Subdivision:
+    """Return the subdivision, which must exist and lie in the country."""
+    found = await session.get(Subdivision, code) or unprocessable(f"no subdivision {code}")
+    if found.country_code != country_code:
+        unprocessable(f"subdivision {code} lies in {found.country_code}, not in {country_code}")
+    return found
+
+
+def not_found(kind: str, code: str) -> Never:
+    """Answer 404."""
+    raise HTTPException(status.HTTP_404_NOT_FOUND, f"no {kind} {code}")
+
+
+def unprocessable(reason: str) -> Never:
+    """Answer 422 to a body that is well-formed and refers to what is not there."""
+    raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, reason)
+
+
+async def refuse_conflict(request: Request, error: Exception) -> JSONResponse:
+    """Answer 409 where the database's constraints refused the change."""
+    reason = "already exists" if isinstance(error, UniqueViolationError) else "violates a rule of the atlas"
+    return JSONResponse({"detail": f"{request.method} {request.url.path}: {reason}"}, status.HTTP_409_CONFLICT)
