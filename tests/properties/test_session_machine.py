@@ -1,7 +1,7 @@
 """A random life of one session, compared with plain dictionaries and with the database seen from outside.
 
-The oracle keeps what every row should be, with one snapshot per transaction level. After each commit the tables are read
-over an independent connection; after each rollback the objects in memory must already be what the oracle says.
+The oracle keeps what every row should be, with one snapshot per transaction level. After each commit the tables are
+read over an independent connection; after each rollback the objects in memory must already be what the oracle says.
 """
 
 import asyncio
