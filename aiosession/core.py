@@ -243,6 +243,10 @@ def compile_statement(
     schema_translate_map: Mapping[str | None, str | None] | None = None,
 ) -> SQLCompiler:
     """Compile *statement*; with *key*, the values in other statements of the same key can take the place of its own."""
+    if many and getattr(statement, "_sort_by_parameter_order", False):
+        # each row of parameters is sent by itself, so what it returns comes in their order
+        statement = statement._generate()  # type: ignore[attr-defined]  # private in Core
+        statement._sort_by_parameter_order = False  # type: ignore[attr-defined]  # as above
     return cast("Callable[..., SQLCompiler]", dialect.statement_compiler)(
         dialect,
         statement,
@@ -341,11 +345,10 @@ class ResultEntry:
     type: TypeEngine[object]
 
 
-def result_entries(compiled: SQLCompiler) -> tuple[ResultEntry, ...]:
-    """Return the columns of the rows that *compiled* gives; empty where only the database knows them."""
-    if compiled._ad_hoc_textual and not compiled._textual_ordered_columns:
-        return ()
-    return tuple(ResultEntry(entry.keyname, entry.objects, entry.type) for entry in compiled._result_columns)
+def result_entries(compiled: SQLCompiler) -> tuple[bool, tuple[ResultEntry, ...]]:
+    """Return the columns that *compiled* knows of its rows, and whether these are all of them and in this order."""
+    entries = (ResultEntry(entry.keyname, entry.objects, entry.type) for entry in compiled._result_columns)
+    return compiled._ordered_columns, tuple(entry for entry in entries if entry.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class PendingRollbackError(InvalidRequestError, core_exc.PendingRollbackError):
     """The transaction has failed and must be rolled back before the session can go on."""
 
     def __init__(self, cause: BaseException | None) -> None:
-        because = "" if cause is None else f" because of {type(cause).__name__}: {cause}"
+        because = "" if cause is None else f" because of {type(cause).__name__}: {cause}".rstrip(": ")
         super().__init__(f"this transaction has failed{because}; call `await session.rollback()` before going on")
         self.cause: Final = cause
 

@@ -4,15 +4,13 @@ A hook costs one falsy check while it has no handlers: guard the call with ``if 
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeAlias, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _H = TypeVar("_H", bound=Callable[..., object])
-
-Handler: TypeAlias = Callable[_P, Awaitable[object] | object]
 
 
 class Hook(Generic[_P]):

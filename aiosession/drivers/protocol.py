@@ -1,7 +1,7 @@
 """What is a driver? The words in which everything above it talks to a database.
 
 A driver is a small object made from a URL: it knows its dialect and its capabilities, opens connections, and translates
-the errors of the library it wraps. A connection speaks the four verbs of `Wire` plus transactions. Parameters are
+the errors of the library it wraps. A connection speaks the verbs of `Wire` plus transactions. Parameters are
 positional and already in the driver's own types; rows are positional too. Nothing here waits or knows an event loop.
 """
 

@@ -24,26 +24,26 @@ DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
     {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 )
 """What a URL without a driver means."""
-_FOR_TESTS: Final = "aiosession.testing.scripted:ScriptedDriver"
 _EXTRAS: Final[Mapping[str, str]] = MappingProxyType({"psycopg": "psycopg", "asyncmy": "mysql"})
 
 
 def driver_names() -> list[str]:
-    """Return the names of all drivers that are installed."""
-    return sorted({*BUILT_IN, *(entry.name for entry in metadata.entry_points(group=GROUP))})
+    """Return the names of all drivers that are installed, but for the scripted ones of the test kit."""
+    names = {*BUILT_IN, *(entry.name for entry in metadata.entry_points(group=GROUP))}
+    return sorted(name for name in names if not name.endswith("+scripted"))
 
 
 def load_driver(url: URL) -> DriverFactory:
     """Return the class of driver that *url* asks for."""
     name = DEFAULTS.get(url.drivername, url.drivername)
     target = BUILT_IN.get(name) or _entry_point(name)
-    if name.endswith("+scripted"):
-        target = _FOR_TESTS
     if target is None:
         known = driver_names()
+        backend = name.partition("+")[0]
+        same = [each for each in known if each.partition("+")[0] == backend]
         raise ArgumentError(
-            f"no driver for {url.drivername!r} is installed{suggestion(url.drivername, [*known, *DEFAULTS])}; "
-            f"installed are {', '.join(known)}"
+            f"no driver for {url.drivername!r} is installed; installed are {', '.join(known)}"
+            f"{suggestion(name, same or DEFAULTS)}"
         )
     return _load(name, target)
 

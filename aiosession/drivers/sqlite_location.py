@@ -88,7 +88,7 @@ class Location:
 
 def location(url: URL, connect_args: Mapping[str, object]) -> Location:
     """Return the database that *url* names; complain about what SQLite cannot understand."""
-    if url.username or url.password or url.host or url.port:
+    if url.username or url.password or url.host or url.port or "\0" in (url.database or ""):
         raise ArgumentError(
             f"{url.render_as_string()} is no SQLite URL: write sqlite:///relative/file.db, sqlite:////absolute/file.db "
             f"or sqlite:// for a database in memory"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from types import NoneType
 from typing import Any, Final, Unpack
 
 from sqlalchemy import URL, make_url
@@ -73,6 +74,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "hide_parameters": ((bool,), "True or False"),
     "connect_args": ((Mapping,), "a mapping"),
     "execution_options": ((Mapping,), "a mapping"),
+    "logging_name": ((str, NoneType), "a name"),
 }
 _ELSEWHERE: Final = {
     "poolclass": "there is one kind of pool; see pool_size and max_overflow",
@@ -123,6 +125,12 @@ def _checked(options: Mapping[str, Any]) -> _Options:
         value = getattr(chosen, name)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise errors.ArgumentError(f"{name} must be {wanted}, not {value!r}")
+    for name in ("json_serializer", "json_deserializer"):
+        value = getattr(chosen, name)
+        if value is not None and not callable(value):
+            raise errors.ArgumentError(f"{name} must be a function, not {value!r}")
+    if chosen.echo not in (True, False, "debug"):
+        raise errors.ArgumentError(f"echo must be True, False or 'debug', not {chosen.echo!r}")
     if chosen.query_cache_size < 1:
         raise errors.ArgumentError(f"query_cache_size must be 1 or more, not {chosen.query_cache_size}")
     return chosen

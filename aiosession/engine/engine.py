@@ -27,6 +27,7 @@ from aiosession.engine.transaction import AsyncTransaction
 from aiosession.engine.wire import EngineConnection, translated
 from aiosession.events import StatementHooks
 from aiosession.sql.cache import SchemaMap, StatementCache
+from aiosession.sql.purity import may_write
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -439,7 +440,7 @@ class AsyncConnection:
     ) -> AnyResult:
         stack = self._open_stack()
         call = self._prepared(statement, parameters, options)
-        await stack.ready(self, pure=call.compiled.pure)
+        await stack.ready(self, pure=call.compiled.pure, write=may_write(statement))
         try:
             return await send(self.wire(), call)
         except BaseException as error:
@@ -451,7 +452,7 @@ class AsyncConnection:
     ) -> AsyncResult[*tuple[Any, ...]]:
         stack = self._open_stack()
         call = self._prepared(statement, parameters, options)
-        await stack.ready(self, pure=False, write=not call.compiled.pure)
+        await stack.ready(self, pure=False, write=may_write(statement))
         size = {**self._options, **core.statement_options(statement), **(options or {})}.get("yield_per")
         return await stream(self.wire(), call, size=size)
 

@@ -71,8 +71,8 @@ async def send(wire: Wire, call: Call) -> AnyResult:
     if compiled.kind is StatementKind.DDL and isinstance(wire, EngineConnection):
         await wire.script(call.sql)
         return Result(NOT_ROWS, (), rowcount=-1, without_rows=call.sql)
-    if compiled.kind is StatementKind.TEXT and not compiled.columns:
-        return await send_text(wire, call.sql, call.values)
+    if not compiled.columns and (compiled.returns_rows or compiled.kind is StatementKind.TEXT):
+        return await _send_unordered(wire, call)
     if compiled.returns_rows:
         rows = await wire.fetch(call.sql, call.values)
         return Result(shape_of(compiled), compiled.process(rows))
@@ -83,6 +83,16 @@ async def send(wire: Wire, call: Call) -> AnyResult:
     count = await wire.execute(call.sql, call.values)
     key = _inserted_key(compiled, call.values, ()) if compiled.key_columns else None
     return Result(NOT_ROWS, (), rowcount=count, inserted_primary_key=key, without_rows=call.sql)
+
+
+async def _send_unordered(wire: Wire, call: Call) -> AnyResult:
+    """Send a statement of which only the database knows all columns."""
+    reply = await wire.run(call.sql, call.values)
+    if reply.columns is None:
+        return Result(NOT_ROWS, (), rowcount=reply.count, without_rows=call.sql)
+    columns = call.compiled.with_names(reply.columns)
+    shape = ResultShape(reply.columns, [column.objects for column in columns])
+    return Result(shape, call.compiled.process_as(reply.rows, columns), rowcount=reply.count)
 
 
 async def send_text(wire: Wire, sql: str, values: Sequence[object]) -> AnyResult:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ARRAY,
     BindParameter,
     ColumnElement,
+    Dialect,
     Enum,
     Integer,
     String,
@@ -22,7 +23,6 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.type_api import TypeEngine
 
 from aiosession.drivers.protocol import Capabilities

@@ -171,10 +171,11 @@ def _listed(objects: object) -> list[object]:
 def _persistent(context: SessionContext, entity: object) -> EntityState:
     state = state_of(entity)
     if state.lifecycle is not PERSISTENT or state.workspace is not context.workspace:
-        place = "" if state.workspace is None or state.workspace is context.workspace else ", in another session"
+        place = "" if state.workspace is None or state.workspace is context.workspace else " of another session"
+        known_as = state.describe() if state.key is None else f"the {state.status.value} {state.describe()}"
         raise InvalidRequestError(
-            f"{state.describe()} is {state.status.value}{place}: only persistent objects of this session can be loaded "
-            f"or refreshed; add and flush it first"
+            f"{known_as}{place} cannot be loaded or refreshed: only persistent objects of this session can; "
+            f"add and flush it first"
         )
     return state
 

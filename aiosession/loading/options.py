@@ -104,6 +104,11 @@ class Load(StatementOption):
 
         *recursion_depth* repeats a self-referential relation that many levels down.
         """
+        if recursion_depth < 1:
+            raise ArgumentError(
+                f"recursion_depth is the number of levels to load, 1 or more, not {recursion_depth}; a tree of unknown "
+                f"depth is loaded level by level with session.load(), or with a recursive CTE"
+            )
         deeper = self._descend(path, Strategy.SELECTIN)
         for _ in range(1, recursion_depth):
             deeper = deeper.selectinload(path[-1])

@@ -47,6 +47,11 @@ class QueryPlan:
         """Return the rows of the result, objects in the places of entities."""
         if not self.columns:
             return self.compiled.process(rows)
+        if rows and len(rows[0]) != len(self.compiled.columns):
+            raise ArgumentError(
+                f"a row has {len(rows[0])} columns where {len(self.compiled.columns)} were selected: a "
+                f"literal_column() beside an entity has to stand for one column"
+            )
         if self.collapses:
             objects = self.columns[0](rows, run)
             return list(zip({id(entity): entity for entity in objects}.values()))
@@ -86,6 +91,7 @@ def plan_query(
     compiled = describe(
         compiler, engine.dialect, pure=pure, many=False, hide_parameters=engine.statements.hide_parameters
     )
+    _check_places(compiled, places)
     processors = [column.processor for column in compiled.columns]
     loaders = [entity_loader(place, processors) if isinstance(place, EntitySlots) else None for place in places]
     has_entities = any(loaders)
@@ -188,12 +194,23 @@ def _values(position: int, processor: Processor | None) -> Column:
     return values if processor is None else processed
 
 
+def _check_places(compiled: CompiledStatement, places: Sequence[_Place]) -> None:
+    """Refuse text among the columns of entities: nobody knows how many columns it stands for."""
+    if not compiled.columns and any(isinstance(place, EntitySlots) for place in places):
+        raise ArgumentError(
+            "text() and * cannot be selected together with an entity, whose columns are found by their places; write "
+            "single columns as literal_column('...').label('...')"
+        )
+
+
 def _result_shape(
     compiled: CompiledStatement, elements: Sequence[ClauseElement], places: Sequence[_Place]
 ) -> ResultShape:
     keys: list[str] = []
     objects: list[tuple[object, ...]] = []
     entities: list[int] = []
+    if not compiled.columns:
+        return ResultShape(())
     for element, place in zip(elements, places, strict=True):
         entity = core.entity_of(element)
         if isinstance(place, EntitySlots) and isinstance(entity, EntityRef):

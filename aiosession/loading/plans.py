@@ -106,7 +106,7 @@ async def fetch_by_keys(
     for parameters in plan.filter.parameters(keys):
         sql, values = plan.compiled.bind(parameters)
         found = await wire.fetch(sql, values)
-        rows = [*rows, *found] if rows else found
+        rows = rows + found if rows else found
     return plan, rows
 
 

@@ -120,6 +120,8 @@ async def execute(
     known = _cache.find(statement)
     engine, wire = await context.wire(mapper=known.shape.mapper, clause=statement, pure=known.shape.pure)
     plan = known.shape.plan(engine, statement)
+    if not plan.compiled.columns:
+        return await _execute_other(context, statement, parameters, settings)
     sql, values = plan.compiled.bind(_single(parameters), known.extracted)
     rows = await wire.fetch(sql, values)
     run = _run(context, settings)
@@ -152,11 +154,16 @@ def _run(context: SessionContext, settings: Options) -> LoadRun:
 
 
 def _single(parameters: Parameters | None) -> Mapping[str, Any] | None:
-    if parameters is None or isinstance(parameters, Mapping):
-        return parameters
-    if len(parameters) <= 1:
-        return parameters[0] if parameters else None
-    raise ArgumentError("a SELECT is executed with one set of parameters, a mapping, not with a list of them")
+    given = parameters
+    if isinstance(given, list | tuple) and len(given) <= 1:
+        given = given[0] if given else None
+    if given is None or isinstance(given, Mapping):
+        return given
+    raise ArgumentError(f"a SELECT is executed with one set of parameters, a mapping, not with {_shortened(given)}")
+
+
+def _shortened(given: object) -> str:
+    return f"a list of {len(given)}" if isinstance(given, list | tuple) else repr(given)
 
 
 def _planned(engine: AsyncEngine, statement: core.AnySelect, key: core.CacheKey | None, *, pure: bool) -> QueryPlan:

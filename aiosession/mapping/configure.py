@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import Column, ColumnElement, Table
+from sqlalchemy import Column, ColumnElement
 from sqlalchemy.sql import coercions, roles
 
 from aiosession.errors import ArgumentError, MappingError
@@ -251,11 +251,3 @@ def _check_orphans(relationship: Relationship) -> None:
             f"{relationship.target.name} has one {relationship.parent.name} at most); otherwise set the cascade on the "
             f"one-to-many side"
         )
-
-
-def table_of(relationship: Relationship) -> Table:
-    """Return the table whose rows hold the foreign keys of *relationship*."""
-    if relationship.secondary is not None:
-        return relationship.secondary
-    is_single = relationship.direction is Direction.MANY_TO_ONE
-    return relationship.parent.table if is_single else relationship.target.table

@@ -27,6 +27,8 @@ class BindTable:
 
     def __init__(self, bind: Bind | None, binds: Mapping[BindKey, Bind] | None) -> None:
         self.bind: Final = None if bind is None else _checked(bind, "bind")
+        if binds is not None and not isinstance(binds, Mapping):
+            raise ArgumentError(f"binds is a mapping from classes and tables to engines, not {binds!r}")
         self.binds: Final = {} if binds is None else {_key(key): _checked(at, "binds") for key, at in binds.items()}
 
     def locate(self, mapper: AnyMapper | None, clause: ClauseElement | None, /, **hints: object) -> Bind:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.loading import load as loading
 from aiosession.mapping.cascade import Cascade
+from aiosession.mapping.mapper import near
 from aiosession.state.attributes import is_modified as has_changes
 from aiosession.state.cascade import reachable
 from aiosession.state.history import history_of
@@ -17,6 +18,8 @@ from aiosession.transaction.context import SessionContext
 Lock: TypeAlias = bool | Mapping[str, Any] | None
 """What ``with_for_update`` takes: True, or the arguments of Core's ``with_for_update()``."""
 
+_LOCK_ARGUMENTS: Final = ("nowait", "read", "of", "skip_locked", "key_share")
+
 
 def lock_arguments(lock: Lock) -> Mapping[str, Any] | None:
     """Return the arguments of Core's ``with_for_update()``; None for no lock."""
@@ -25,6 +28,12 @@ def lock_arguments(lock: Lock) -> Mapping[str, Any] | None:
     if lock is True:
         return {}
     if isinstance(lock, Mapping):
+        for name in lock:
+            if name not in _LOCK_ARGUMENTS:
+                raise ArgumentError(
+                    f"with_for_update has no argument {name!r}{near(str(name), _LOCK_ARGUMENTS)}; it has "
+                    f"{', '.join(_LOCK_ARGUMENTS)}"
+                )
         return lock
     raise ArgumentError(f"with_for_update is True or a mapping such as {{'nowait': True}}; got {lock!r}")
 
@@ -48,6 +57,8 @@ def state_in(ctx: SessionContext, obj: object) -> EntityState:
 def add_all(ctx: SessionContext, objects: Iterable[object]) -> None:
     """Take in objects with what the save-update cascade reaches; nothing of them if one is not mapped."""
     ctx.check_open()
+    if not isinstance(objects, Iterable):
+        raise ArgumentError(f"add_all() takes several objects, in a list for example, not {objects!r}; see add()")
     each = list(objects)
     for obj in each:
         state_of(obj)
@@ -68,7 +79,7 @@ def expire(ctx: SessionContext, obj: object, names: Iterable[str] | None) -> Non
     """Throw away unflushed changes of *obj* and mark it stale, and what the refresh-expire cascade reaches."""
     state = state_in(ctx, obj)
     if names is not None:
-        ctx.workspace.expire(state, names)
+        ctx.workspace.expire(state, _listed(names))
         return
     reached = [each.state for each in reachable(state, Cascade.REFRESH_EXPIRE)]
     for each in (state, *reached):
@@ -82,7 +93,13 @@ async def refresh(ctx: SessionContext, obj: object, names: Iterable[str] | None,
     state_in(ctx, obj)
     arguments = lock_arguments(lock)
     await ctx.autoflush()
-    await loading.reload(ctx, [obj], names, lock=arguments)
+    await loading.reload(ctx, [obj], None if names is None else _listed(names), lock=arguments)
+
+
+def _listed(names: Iterable[str]) -> list[str]:
+    if isinstance(names, str):
+        raise ArgumentError(f"attribute_names is a list of names; write [{names!r}]")
+    return list(names)
 
 
 async def refresh_all(ctx: SessionContext) -> None:

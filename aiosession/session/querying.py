@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypedDict
 
-from sqlalchemy import ClauseElement, UpdateBase
+from sqlalchemy import ClauseElement, Update, UpdateBase
 
 from aiosession import core
 from aiosession.engine.options import checked as checked_options
@@ -48,6 +48,11 @@ async def execute(ctx: SessionContext, statement: object, params: Parameters | N
     """Run one statement and return its result, all in memory."""
     ctx.check_open()
     clause = checked(statement)
+    if isinstance(clause, Update) and isinstance(params, Sequence) and clause.whereclause is None:
+        raise ArgumentError(
+            "an update() with a list of parameters needs a where(), such as where(User.id == bindparam('key')): "
+            "without it every set of values would be written to all rows"
+        )
     if not how:
         result = await query.execute(ctx, clause, params, {})
     else:
@@ -74,13 +79,21 @@ async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: How
     """Return the object of a primary key in the way that is asked for; None if there is no such row."""
     options = execution_options(how, HowToGet)
     wish = getting.Wish(
-        options=tuple(how.get("options") or ()),
+        options=_options(how.get("options")),
         overwrite=bool(how.get("populate_existing") or options.get("populate_existing")),
         lock=lock_arguments(how.get("with_for_update")),
         token=how.get("identity_token"),
     )
     with ctx.bound_to(await bind_of(ctx, None, how.get("bind_arguments"), mapper)):
         return await getting.get(ctx, mapper, identity, wish)
+
+
+def _options(options: object) -> tuple[LoadOption, ...]:
+    if options is None:
+        return ()
+    if isinstance(options, list | tuple):
+        return tuple(options)
+    raise ArgumentError(f"options is a list of loader options such as [selectinload(User.books)], not {options!r}")
 
 
 def execution_options(how: Mapping[str, Any], known: type[Any]) -> Options:

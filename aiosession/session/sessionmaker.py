@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from typing_extensions import override
 
 from aiosession.errors import ArgumentError
+from aiosession.session.binds import BindTable
 from aiosession.session.options import option_names, refuse_unknown
 from aiosession.session.session import AsyncSession
 from aiosession.transaction.bind import Bind
@@ -61,6 +62,7 @@ class async_sessionmaker(Generic[S]):  # noqa: N801 - the name that people know
         unknown = {name: value for name, value in options.items() if name not in known}
         if unknown:
             refuse_unknown(unknown, known, "a session")
+        BindTable(options.get("bind"), options.get("binds"))
 
     @override
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from aiosession.loading.relations import follow
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session.bind_arguments import bind_of
 from aiosession.session.querying import How, Options, Parameters, checked, execution_options
+from aiosession.sql.compiled import CompiledStatement
 from aiosession.transaction.bind import BindTransaction
 from aiosession.transaction.context import SessionContext
 
@@ -70,14 +71,21 @@ def _cursor(
                 "a query with contains_eager() of a collection cannot be streamed: the rows of one object may be far "
                 "apart; use selectinload() for the collection"
             )
+        _check_columns(plan.compiled)
         sql, values = plan.compiled.bind(params, None)
         return Cursor(sql, values, plan.shape, plan, plan.compiled.process)
     call = prepare(share.engine.statements, clause, params)
-    if not call.compiled.returns_rows or not call.compiled.columns or call.rows is not None:
+    if call.rows is not None:
+        raise ArgumentError("a statement that is streamed takes one set of parameters, a mapping")
+    _check_columns(call.compiled)
+    return Cursor(call.sql, call.values, shape_of(call.compiled), None, call.compiled.process)
+
+
+def _check_columns(compiled: CompiledStatement) -> None:
+    if not compiled.returns_rows or not compiled.columns:
         raise ArgumentError(
             "only statements whose columns are known can be streamed; use execute(), or text(...).columns(...)"
         )
-    return Cursor(call.sql, call.values, shape_of(call.compiled), None, call.compiled.process)
 
 
 async def _chunks(

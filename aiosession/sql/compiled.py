@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from sqlalchemy import CompoundSelect, Dialect, Select, TextClause, TextualSelect
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.sqltypes import NULLTYPE
 from sqlalchemy.sql.type_api import TypeEngine
 
 from aiosession import core, errors
@@ -72,7 +73,8 @@ class KeyColumn:
 class CompiledStatement:
     """A statement ready for one dialect; values are filled in by :meth:`bind` and :meth:`bind_many`.
 
-    ``pure`` means that it only reads and needs no BEGIN. ``columns`` is empty where only the database knows them.
+    ``pure`` means that it only reads and needs no BEGIN. ``columns`` is empty where only the database knows them;
+    ``named`` are then the columns of known type, which are found by their names.
     ``key_columns`` tell where an INSERT's primary key is found, and ``returns_keys`` that the database returns some of
     it although the caller did not ask for rows.
     """
@@ -82,6 +84,7 @@ class CompiledStatement:
     pure: bool
     returns_rows: bool
     columns: tuple[ResultColumn, ...]
+    named: tuple[ResultColumn, ...] = ()
     slots: tuple[ParameterSlot, ...] = ()
     key_columns: tuple[KeyColumn, ...] = ()
     returns_keys: bool = False
@@ -144,7 +147,16 @@ class CompiledStatement:
 
         If nothing has to be converted these are the driver's own rows, which need not be tuples but behave like them.
         """
-        busy = [(index, column.processor) for index, column in enumerate(self.columns) if column.processor is not None]
+        return self.process_as(rows, self.columns)
+
+    def with_names(self, names: Sequence[str]) -> tuple[ResultColumn, ...]:
+        """Return the columns of rows that the database calls *names*; what nobody knows has no type of its own."""
+        known = {column.name: column for column in self.named}
+        return tuple(known.get(name) or ResultColumn(name, (), NULLTYPE, None) for name in names)
+
+    def process_as(self, rows: Sequence[Sequence[object]], columns: Sequence[ResultColumn]) -> list[tuple[Any, ...]]:
+        """Return *rows* of these *columns* from the driver with Python values, as `process` does."""
+        busy = [(index, column.processor) for index, column in enumerate(columns) if column.processor is not None]
         if not busy:
             return cast("list[tuple[Any, ...]]", rows)
         processed = []
@@ -157,7 +169,7 @@ class CompiledStatement:
                     values[index] = processor(value)
                 processed.append(tuple(values))
         except Exception as error:
-            raise self._unreadable(self.columns[index].name, value, error) from error
+            raise self._unreadable(columns[index].name, value, error) from error
         return processed
 
     def _unreadable(self, column: str, value: object, error: Exception) -> errors.DataError:
@@ -221,9 +233,10 @@ def describe(
 ) -> CompiledStatement:
     """Return what *compiled* looks like on the wire."""
     expanding, literal = core.late_parameters(compiled)
+    is_ordered, entries = core.result_entries(compiled)
     columns = tuple(
         ResultColumn(entry.name, entry.objects, entry.type, types.result_processor(entry.type, dialect))
-        for entry in core.result_entries(compiled)
+        for entry in entries
     )
     defaults = core.client_defaults(compiled)
     return CompiledStatement(
@@ -231,7 +244,8 @@ def describe(
         kind=_kind(compiled),
         pure=pure,
         returns_rows=core.returns_rows(compiled),
-        columns=columns,
+        columns=columns if is_ordered else (),
+        named=() if is_ordered else columns,
         slots=_slots(compiled),
         key_columns=() if many else _key_columns(compiled, dialect),
         returns_keys=bool(compiled.implicit_returning) and not core.returns_rows(compiled),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import CompoundSelect, Select, Sequence, TextClause
+from sqlalchemy import CompoundSelect, Select, SelectBase, Sequence, TextClause
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement, ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
@@ -90,6 +90,7 @@ PURE_FUNCTIONS: Final = frozenset(name for group in _FUNCTION_GROUPS for name in
 
 _SELECTS: Final = (Select, CompoundSelect, SelectStatementGrouping, ScalarSelect, Exists, Values, FunctionElement)
 _HARMLESS_TEXT: Final = re.compile(r"""\s*(?:\*|[\w.]+|"[^"]*"|'[^']*'|[-+]?\d+(?:\.\d+)?)\s*""")
+_READING_WORDS: Final = ("SELECT", "VALUES", "EXPLAIN", "SHOW", "PRAGMA")
 _KNOWN_PACKAGES: Final = ("sqlalchemy.", "aiosession.")
 
 
@@ -98,6 +99,13 @@ def is_pure(statement: ClauseElement) -> bool:
     if not isinstance(statement, _SELECTS):
         return False
     return all(_is_harmless(element) for element in iterate(statement))
+
+
+def may_write(statement: object) -> bool:
+    """Guess whether a transaction that begins with *statement* is going to write."""
+    if isinstance(statement, TextClause):
+        return not str(statement.text).lstrip().upper().startswith(_READING_WORDS)
+    return statement is not None and not isinstance(statement, SelectBase)
 
 
 def _is_harmless(element: object) -> bool:

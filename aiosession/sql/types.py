@@ -28,12 +28,6 @@ def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Processor | No
     return core.result_processor(type_, dialect, _driver_type(type_, dialect))
 
 
-def array_type_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
-    """Return how to write "array of *type_*" in a cast, as in ``$1::INTEGER[]``."""
-    inner = type_.dialect_impl(dialect)
-    return f"{dialect.type_compiler_instance.process(inner)}[]"
-
-
 def _driver_type(type_: TypeEngine[Any], dialect: Dialect) -> int | None:
     """Return the type that a driver reports for a number; None for all else and where nobody asks."""
     if dialect.name != "postgresql":

@@ -46,9 +46,6 @@ class History(NamedTuple):
         return not (self.added or self.unchanged or self.deleted)
 
 
-EMPTY = History((), (), ())
-
-
 def history_of(state: EntityState, key: str) -> History:
     """Return the history of one attribute; nothing is loaded for it."""
     attribute = state.mapper.attribute(key)

@@ -41,18 +41,21 @@ def _explain(state: EntityState, attribute: ColumnAttribute | Relationship) -> E
     if status is DELETED:
         return Explanation("the object's row was deleted", "Read it before the object is deleted and flushed")
     calls = f"Call `await session.load({variable}, {path})` or `await {variable}.awaitable_attrs.{attribute.key}`"
-    return Explanation(_reason(state, attribute), f"{calls}, or add {_loading_option(attribute, path)} to the query")
-
-
-def _reason(state: EntityState, attribute: ColumnAttribute | Relationship) -> str:
     if state.parked is not None and attribute.key in state.parked:
-        return "its value is stale, and this session refuses to read stale values"
+        return Explanation(
+            "its value is stale, and this session refuses to read stale values",
+            f"{calls}; `await session.refresh_all()` reads all stale objects again",
+        )
+    if isinstance(attribute, ColumnAttribute) and state.inserted_here and not attribute.deferred:
+        return Explanation("the database made its value and it was not fetched", calls)
+    return Explanation(_reason(attribute), f"{calls}, or add {_loading_option(attribute, path)} to the query")
+
+
+def _reason(attribute: ColumnAttribute | Relationship) -> str:
     if isinstance(attribute, Relationship):
         return "the relation was not loaded with the object"
     if attribute.deferred:
         return "the column is deferred"
-    if state.inserted_here:
-        return "the database made its value and it was not fetched"
     return "the column was not loaded with the object"
 
 

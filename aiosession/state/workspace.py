@@ -274,10 +274,6 @@ class Workspace:
         """Set what was read from the database, without history; an unflushed change of it is lost."""
         settle.set_loaded(state, key, value)
 
-    def known_after_insert(self, state: EntityState) -> None:
-        """Note that this session inserted the row, so that relations never touched are known to be empty."""
-        state.inserted_here = True
-
     def changes_of(self, state: EntityState) -> dict[str, object]:
         """Return every changed attribute with its present value, in the form that ``record_written`` takes."""
         return settle.changes_of(state)

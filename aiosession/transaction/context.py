@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from inspect import isawaitable
 from typing import Any, Final, Protocol, TypeAlias
 
-from sqlalchemy import ClauseElement, SelectBase, TextClause
+from sqlalchemy import ClauseElement
 
 from aiosession.aio import Guard
 from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.errors import ArgumentError, InvalidRequestError, ResourceClosedError
 from aiosession.mapping.mapper import AnyMapper
+from aiosession.sql.purity import may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.unit import SessionTransaction
@@ -30,8 +31,6 @@ class Locate(Protocol):
         """Return the bind, or raise `UnboundExecutionError`."""
         ...
 
-
-_READING_WORDS: Final = ("SELECT", "VALUES", "EXPLAIN", "SHOW", "PRAGMA")
 
 Flush: TypeAlias = Callable[["SessionContext"], Awaitable[None]]
 """Writes pending changes before a query."""
@@ -105,7 +104,7 @@ class SessionContext:
         bind = self.override or self.locate(mapper, clause)
         if not isinstance(bind, AsyncEngine | AsyncConnection):
             bind = await awaited_bind(bind)
-        wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and _writes(clause), lone=lone)
+        wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
         return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire
 
     async def engine(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> AsyncEngine:
@@ -180,10 +179,3 @@ async def awaited_bind(found: object) -> Bind:
     if not isinstance(bind, AsyncEngine | AsyncConnection):
         raise ArgumentError(f"get_bind() has to return an engine or a connection; it returned {bind!r}")
     return bind
-
-
-def _writes(clause: object) -> bool:
-    """Guess whether a transaction that begins with *clause* is going to write."""
-    if isinstance(clause, TextClause):
-        return not str(clause.text).lstrip().upper().startswith(_READING_WORDS)
-    return clause is not None and not isinstance(clause, SelectBase)

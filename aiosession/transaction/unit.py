@@ -94,11 +94,6 @@ class SessionTransaction:
         """Whether the level waits for commit() or rollback()."""
         return self.state in {TransactionState.ACTIVE, TransactionState.FAILED}
 
-    @property
-    def holds_connections(self) -> bool:
-        """Whether BEGIN was sent anywhere."""
-        return any(share.connection is not None for share in self.shares.values())
-
     def check(self) -> None:
         """Raise `PendingRollbackError` if something has failed."""
         if self.state is TransactionState.FAILED or (self.shares and self.failure is not None):
@@ -118,9 +113,10 @@ class SessionTransaction:
         if share is None:
             if isinstance(bind, AsyncEngine):
                 level = self.options.isolation_level or bind.isolation_level
-                if (pure and not (self.is_explicit or reads_need_transaction(level))) or level == AUTOCOMMIT:
+                needs_transaction = self.is_explicit or reads_need_transaction(level)
+                if (pure and not needs_transaction) or level == AUTOCOMMIT:
                     return BorrowedWire(bind)
-                if lone:
+                if lone and not (needs_transaction or self.options.read_only or bind.options.get("read_only")):
                     return LoneWire(bind)
             share = self.shares[bind] = BindTransaction(bind, self.options)
         return await share.open(self.savepoints, write=write)

@@ -13,10 +13,10 @@ from typing import Any, Final, cast
 from aiosession.drivers.protocol import Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import DataError, FlushError, StaleDataError
-from aiosession.sql.writes import Columns, SchemaMap, WriteKind, WriteShape, WriteStatement, write_statements
+from aiosession.sql.writes import SchemaMap, WriteKind, WriteShape, WriteStatement, write_statements
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext
-from aiosession.unit_of_work.columns import numbered_column
+from aiosession.unit_of_work.columns import columns_of
 from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated
 
 ReturnedRow = tuple[object, ...]
@@ -145,10 +145,10 @@ def _can_tell_rows_apart(batch: Batch) -> bool:
         return True
     if batch.kind is not WriteKind.INSERT:
         return False
-    numbered = numbered_column(mapper)
-    if numbered is not None and numbered in shape.returning:
+    numbered = columns_of(mapper).numbered
+    if numbered is not None and numbered in set(shape.returning):
         return True
-    return all(each in shape.columns for each in mapper.primary_key)
+    return set(shape.columns).issuperset(mapper.primary_key)
 
 
 def _converted(batch: Batch, statement: WriteStatement, place: int, values: list[Any]) -> list[Any]:
@@ -246,18 +246,14 @@ def _in_order(batch: Batch, values: Sequence[list[Any]], rows: list[ReturnedRow]
     the rows are in the order in which they were sent. Rows whose keys were known are found by their keys.
     """
     mapper, returning = batch.mapper, batch.shape.returning
-    numbered = None if mapper is None else numbered_column(mapper)
-    if numbered is not None and numbered in returning:
-        place = returning.index(numbered)
-        return sorted(rows, key=itemgetter(place))
+    numbered = None if mapper is None else columns_of(mapper).numbered
+    places = {column: place for place, column in enumerate(returning)}
+    if numbered is not None and numbered in places:
+        return sorted(rows, key=itemgetter(places[numbered]))
     key = () if mapper is None else mapper.primary_key
-    by_key = {_pick(row, returning, key): row for row in rows}
+    by_key = {tuple([row[places[column]] for column in key]): row for row in rows}
     written = dict(zip(batch.shape.columns, values, strict=False))
     return [by_key.get(sent) for sent in zip(*(written[column] for column in key), strict=True)]
-
-
-def _pick(row: ReturnedRow, columns: Columns, wanted: Columns) -> tuple[object, ...]:
-    return tuple(row[columns.index(column)] for column in wanted)
 
 
 def _note_made(awaited: Mapping[EntityState, Sequence[Generated]], written: Written, outcome: Outcome) -> None:

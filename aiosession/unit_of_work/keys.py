@@ -42,10 +42,6 @@ class Keys:
         """Return the value by which other rows refer to the row of *obj*."""
         return self.of(obj.__dict__[STATE_KEY], attribute)
 
-    def is_awaited(self, state: EntityState) -> bool:
-        """Whether some row waits for a value that the database makes for *state*."""
-        return state in self._numbers
-
     def generated(self, state: EntityState, attribute: str) -> Generated:
         """Return what stands for a value that the database will make."""
         found = self._generated.get((state, attribute))

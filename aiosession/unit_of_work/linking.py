@@ -1,7 +1,7 @@
 """Carry relations into rows: foreign keys from referred rows, and rows of tables that only connect."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import Column, Table
 from sqlalchemy.exc import SAWarning
 
 from aiosession.errors import FlushError
-from aiosession.mapping.mapper import Relationship
+from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.mapping.relationships import Direction
 from aiosession.state.state import EntityState, state_of
 from aiosession.unit_of_work.plan import Reason, Why
@@ -49,28 +49,31 @@ def find_links(work: Worklist) -> Links:
     links = Links()
     for state, child in work.released:
         _release(links, state, child)
-    changed = [state for state in (*work.inserts, *work.updates) if _links_others(state)]
+    mappers = {state.mapper for held in (work.inserts, work.updates, work.deletes) for state in held}
+    relations = {mapper: relations_of(mapper) for mapper in mappers}
+    linking = {mapper: each.linking for mapper, each in relations.items() if each.linking}
+    changed = [state for state in (*work.inserts, *work.updates) if linking and _links_others(state, linking)]
     for state in changed:
         _remove(work, links, state)
     for state in changed:
         _add(work, links, state)
-    for state in work.deletes:
-        _disconnect_deleted(work, links, state)
-    for state in work.updates:
-        if has_new_key(state):
-            _follow_key(work, links, state)
+    if any(each.associations for each in relations.values()):
+        _disconnect_deleted(work, links)
+    if any(each.following for each in relations.values()):
+        for state in work.updates:
+            if has_new_key(state):
+                _follow_key(work, links, state)
     return links
 
 
-def _links_others(state: EntityState) -> bool:
+def _links_others(state: EntityState, linking: Mapping[AnyMapper, frozenset[str]]) -> bool:
     """Whether relations of *state* may have changed that are written on other rows."""
-    relations = relations_of(state.mapper)
-    linking = relations.linking
-    if not linking:
+    names = linking.get(state.mapper)
+    if names is None:
         return False
     if state.key is None:
-        return not linking.isdisjoint(state.values())
-    return bool(state.pending) or not linking.isdisjoint(state.committed or ())
+        return not names.isdisjoint(state.values())
+    return bool(state.pending) or not names.isdisjoint(state.committed or ())
 
 
 def _remove(work: Worklist, links: Links, state: EntityState) -> None:
@@ -128,24 +131,23 @@ def cannot_blank(state: EntityState, relationship: Relationship, attribute: str)
     )
 
 
-def _disconnect_deleted(work: Worklist, links: Links, state: EntityState) -> None:
-    """Have the connecting rows of a deleted object deleted, as far as they are known."""
+def _disconnect_deleted(work: Worklist, links: Links) -> None:
+    """Have the connecting rows of deleted objects deleted, as far as they are known."""
     emptied = {(association, other) for association, states in work.emptied for other in states}
-    for association in relations_of(state.mapper).associations:
-        relationship = association.relationship
-        if (association, state) in emptied:
-            continue
-        came = {id(member) for member in added(state, relationship)}
-        stored = [member for member in current(state, relationship) if id(member) not in came]
-        members = [state_of(member) for member in (*stored, *removed(state, relationship))]
-        links.disconnected.setdefault(association, []).extend((state, other) for other in members)
+    for state in work.deletes:
+        for association in relations_of(state.mapper).associations:
+            if (association, state) in emptied:
+                continue
+            relationship = association.relationship
+            came = {id(member) for member in added(state, relationship)}
+            stored = [member for member in current(state, relationship) if id(member) not in came]
+            members = [state_of(member) for member in (*stored, *removed(state, relationship))]
+            links.disconnected.setdefault(association, []).extend((state, other) for other in members)
 
 
 def _follow_key(work: Worklist, links: Links, state: EntityState) -> None:
     """Have the members of collections follow a changed primary key, where the database does not do it."""
-    for child in relations_of(state.mapper).children:
-        if child.relationship.passive_updates:
-            continue
+    for child in relations_of(state.mapper).following:
         reason = Reason(Why.FOREIGN_KEY, (_name(child.relationship),))
         for member in current(state, child.relationship):
             other = state_of(member)

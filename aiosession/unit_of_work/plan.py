@@ -142,11 +142,6 @@ class FlushPlan:
         return not self.batches
 
     @property
-    def is_single_statement(self) -> bool:
-        """Whether one statement does it all where the database takes any number of rows at once."""
-        return len(self.batches) == 1
-
-    @property
     def needs_transaction(self) -> bool:
         """Whether something might have to be undone: several statements, or counted rows of which one may be gone."""
         if len(self.batches) > 1:

@@ -153,8 +153,7 @@ class _Planning:
         states = [state for state in work.deletes if state not in gone]
         by_mapper = _by_mapper(states)
         groups = components(list(by_mapper), _requirements(by_mapper))
-        late: list[Batch] = []
-        batches: list[Batch] = []
+        batches = self._cut_late(states)
         for group in reversed(groups):
             if len(group) == 1 and not _is_self_referring(group[0]):
                 batches.append(self._delete(group[0], by_mapper[group[0]]))
@@ -164,8 +163,7 @@ class _Planning:
             referring = _Referring(chosen, self.keys)
             for layer in self._layers(chosen, referring.holders, is_deleting=True):
                 batches += [self._delete(mapper, found) for mapper, found in _by_mapper(layer).items()]
-        late += self._cut_late(states)
-        return [*late, *batches]
+        return batches
 
     def _cut_late(self, states: Sequence[EntityState]) -> list[Batch]:
         """Return the UPDATEs that cut cycles among rows to be deleted, along relations with post_update."""
@@ -309,12 +307,10 @@ def _check_identities(work: Worklist, mapper: AnyMapper, batches: Sequence[Batch
     if not known:
         return
     for batch in batches:
-        places = [
-            batch.shape.columns.index(each) if each in batch.shape.columns else None for each in mapper.primary_key
-        ]
-        if None in places:
+        written = dict(zip(batch.shape.columns, batch.values, strict=False))
+        columns = [written[each] for each in mapper.primary_key if each in written]
+        if len(columns) < len(mapper.primary_key):
             continue
-        columns = [batch.values[place] for place in places if place is not None]
         for key in zip(*columns, strict=True):
             other = None if _has_generated(key) else known.get((mapper.class_, key, None))
             if other is not None and other() is not None and other not in work.deletes:

@@ -49,6 +49,8 @@ class MapperRelations:
     """One-to-many without another side: the rows of the members hold the foreign key."""
     mirrored: tuple[ForeignKey, ...]
     """One-to-many whose other side is mapped."""
+    following: tuple[ForeignKey, ...]
+    """One-to-many whose foreign keys follow a changed primary key by UPDATEs of this flush (not passive_updates)."""
     associations: tuple[Association, ...]
     owning: tuple[Relationship, ...]
     """Relations with the delete-orphan cascade."""
@@ -87,6 +89,7 @@ def _work_out(mapper: AnyMapper) -> MapperRelations:
         references=references,
         collections=tuple(_foreign_key(each) for each in children if not _is_mirrored(each)),
         mirrored=tuple(_foreign_key(each) for each in children if _is_mirrored(each)),
+        following=tuple(_foreign_key(each) for each in children if not each.passive_updates),
         associations=tuple(_association(each) for each in writing if each.direction is Direction.MANY_TO_MANY),
         owning=tuple(each for each in writing if Cascade.DELETE_ORPHAN in each.cascade),
         linking=frozenset(

@@ -76,10 +76,11 @@ def _identities(written: Written) -> list[Any]:
     if mapper is None:
         return []
     returned = {name: place for place, name in enumerate(batch.returned)}
+    sent = dict(zip(batch.shape.columns, written.values, strict=False))
     columns = [
         [row[returned[attribute.key]] for row in written.returned if row is not None]
         if attribute.key in returned
-        else written.values[batch.shape.columns.index(attribute.column)]
+        else sent[attribute.column]
         for attribute in mapper.primary_key_attributes
     ]
     class_ = mapper.class_
@@ -142,7 +143,9 @@ def _other_members(now: Any, seen: Any) -> bool:
 def _settle_updates(workspace: Workspace, written: Written) -> None:
     batch = written.batch
     mapper = batch.mapper
-    is_moved = mapper is not None and any(column in mapper.primary_key for column in batch.shape.columns)
+    is_moved = mapper is not None and not set(mapper.primary_key).isdisjoint(batch.shape.columns)
+    if not (batch.decided or batch.returned or batch.unknown or is_moved):
+        return
     decided = _decided_rows(written)
     for number, state in enumerate(batch.states):
         if decided[number]:

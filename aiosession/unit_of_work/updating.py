@@ -162,9 +162,11 @@ class Updating:
         kinds = {type(row.values[name]) for name in names for row in rows}
         if not any(map(is_expression_type, kinds)):
             return rows
-        found = [row for row in rows if any(self._is_special(key, value) for key, value in row.values.items())]
-        special += found
-        return [row for row in rows if row not in found]
+        plain: list[RowUpdate] = []
+        for row in rows:
+            is_special = any(self._is_special(key, value) for key, value in row.values.items())
+            (special if is_special else plain).append(row)
+        return plain
 
     def _is_special(self, key: str, value: object) -> bool:
         return is_expression(value) and not (

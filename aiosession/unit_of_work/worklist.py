@@ -39,11 +39,6 @@ class Worklist:
     emptied: list[tuple[Association, list[EntityState]]] = field(default_factory=list)
     """Connecting rows to delete by their owner alone, because nobody has loaded them."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to look at."""
-        return not (self.inserts or self.updates or self.deletes or self.dropped)
-
     def is_present(self, state: EntityState) -> bool:
         """Whether the object of *state* is in the session and stays there."""
         return (
@@ -60,7 +55,7 @@ async def gather(
     work = Worklist(workspace)
     chosen = None if objects is None else _chosen(objects)
     work.deletes.update(
-        (state, Reason(Why.DELETED)) for state in workspace.deleted if chosen is None or state in chosen
+        dict.fromkeys(workspace.deleted if chosen is None else _only(workspace.deleted, chosen), Reason(Why.DELETED))
     )
     work.inserts.update(workspace.new if chosen is None else _only(workspace.new, chosen))
     work.updates.update(workspace.dirty if chosen is None else _only(workspace.dirty, chosen))
@@ -185,10 +180,11 @@ def has_new_key(state: EntityState) -> bool:
 
 async def _follow_keys(work: Worklist, load_relation: LoadRelation) -> None:
     """Load the children whose foreign keys have to follow a changed primary key."""
-    for mapper, states in _by_mapper(state for state in work.updates if has_new_key(state)):
-        for child in relations_of(mapper).children:
-            if not child.relationship.passive_updates:
-                await _ensure_loaded(states, child.relationship, load_relation)
+    for mapper, states in _by_mapper(work.updates):
+        following = relations_of(mapper).following
+        moved = [state for state in states if has_new_key(state)] if following else []
+        for child in following:
+            await _ensure_loaded(moved, child.relationship, load_relation)
 
 
 # Deletion -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -28,4 +29,5 @@ if __name__ == "__main__":
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.host, arguments.port))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(arguments.host, arguments.port))

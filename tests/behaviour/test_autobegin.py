@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, text
 
 from aiosession import AsyncEngine, AsyncSession
-from aiosession.errors import InvalidRequestError
+from aiosession.errors import DatabaseError, InvalidRequestError
 from aiosession.testing.statements import StatementLog
 from tests.session_model import Author, make_tables, names_seen_by, put_author
 
@@ -94,6 +94,28 @@ async def test_a_commit_of_one_statement_goes_without_begin(
 
         assert statements.kinds == ["INSERT"]
         assert await names_seen_by(observer) == ["Ann", "Bea"]
+
+
+async def test_a_write_above_read_committed_has_a_transaction_of_its_level(
+    engine: AsyncEngine, statements: StatementLog, key: int
+) -> None:
+    async with AsyncSession(engine, isolation_level="SERIALIZABLE") as session:
+        session.add(Author(name="Bea"))
+        await session.commit()
+
+        assert statements.kinds == ["BEGIN", "INSERT", "COMMIT"]
+
+
+async def test_a_read_only_engine_refuses_a_commit_of_one_statement(
+    engine: AsyncEngine, observer: AsyncEngine, key: int
+) -> None:
+    async with AsyncSession(engine.execution_options(read_only=True)) as session:
+        session.add(Author(name="Bea"))
+
+        with pytest.raises(DatabaseError):
+            await session.commit()
+
+    assert await names_seen_by(observer) == ["Ann"]
 
 
 async def test_a_commit_of_nothing_sends_nothing(engine: AsyncEngine, statements: StatementLog, key: int) -> None:

@@ -1,11 +1,12 @@
 """One object by its primary key, and objects read again."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import delete
 
-from aiosession import AsyncEngine, AsyncSession
+from aiosession import AsyncEngine, AsyncSession, selectinload
 from aiosession.errors import ArgumentError, InvalidRequestError, ObjectNotFoundError
 from aiosession.testing.statements import StatementLog
 from tests.behaviour.loading_model import Author, Book, Chapter, fill
@@ -149,3 +150,24 @@ async def test_everything_stale_is_read_again_with_a_statement_per_class(
 
     assert sorted(statements.tables("SELECT")) == ["author", "book"]
     assert len(authors) == len(books)
+
+
+@pytest.mark.parametrize("lock", [5, {"nowaitt": True}])
+async def test_a_wrong_lock_is_refused_before_anything_is_sent(
+    session: AsyncSession, statements: StatementLog, lock: Any
+) -> None:
+    with pytest.raises(ArgumentError, match="nowait"):
+        await session.get(Author, 1, with_for_update=lock)
+
+    assert statements.count == 0
+
+
+async def test_a_single_option_or_name_in_the_place_of_a_list_is_refused(session: AsyncSession) -> None:
+    author = await session.get_one(Author, 1)
+
+    with pytest.raises(ArgumentError, match="options is a list"):
+        await session.get(Author, 1, options=selectinload(Author.books))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"\['name'\]"):
+        await session.refresh(author, "name")
+    with pytest.raises(ArgumentError, match=r"\['name'\]"):
+        session.expire(author, "name")

@@ -26,7 +26,7 @@ from aiosession import (
 )
 from aiosession.errors import ArgumentError
 from aiosession.testing.statements import StatementLog
-from tests.behaviour.loading_model import Author, Book, Chapter, Tag, fill
+from tests.behaviour.loading_model import Author, Book, Chapter, Employee, Tag, fill
 
 
 @pytest.fixture
@@ -268,3 +268,9 @@ def test_a_wrong_option_says_what_was_expected(option: Callable[[], object], mes
 async def test_an_option_of_an_entity_that_is_not_selected_is_refused(session: AsyncSession) -> None:
     with pytest.raises(ArgumentError, match="Chapter"):
         await session.execute(select(Author).options(selectinload(Chapter.book)))
+
+
+@pytest.mark.parametrize("depth", [0, -1])
+async def test_a_recursion_without_an_end_is_refused(depth: int) -> None:
+    with pytest.raises(ArgumentError, match="recursion_depth"):
+        selectinload(Employee.reports, recursion_depth=depth)

@@ -1,9 +1,10 @@
 """Statements over entities give objects, everything else gives values."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from sqlalchemy import Select, exists, func, insert, literal_column, select, text, union, update
+from sqlalchemy import Integer, Select, String, exists, func, insert, literal_column, select, text, union, update
 from sqlalchemy.sql.base import ExecutableOption
 
 from aiosession import AsyncEngine, AsyncSession, aliased, core, selectinload
@@ -272,3 +273,51 @@ async def test_a_query_is_compiled_once(session: AsyncSession, monkeypatch: pyte
 async def test_something_else_is_no_option(session: AsyncSession) -> None:
     with pytest.raises(ArgumentError, match="no loader option of aiosession"):
         await session.execute(select(Author).options(ExecutableOption()))
+
+
+async def test_columns_written_as_text_are_found_by_the_names_that_the_database_gives(session: AsyncSession) -> None:
+    query = select(text("name AS called"), Author.id, literal_column("*")).select_from(Author).order_by(Author.id)
+
+    row = (await session.execute(query)).first()
+
+    assert row is not None
+    assert row._fields == ("called", "id", "id", "name")
+    assert (row.called, row[1]) == ("author 1", 1)
+
+
+async def test_columns_of_text_may_be_described_in_another_order(session: AsyncSession) -> None:
+    rows = text("SELECT title, id FROM book ORDER BY id").columns(id=Integer, title=String)
+
+    row = (await session.execute(rows)).first()
+
+    assert row is not None
+    assert (row.id, row.title) == (1, "book 1")
+
+
+async def test_text_beside_an_entity_is_refused(session: AsyncSession) -> None:
+    with pytest.raises(ArgumentError, match="literal_column"):
+        await session.execute(select(Author, text("name")))
+
+    with pytest.raises(ArgumentError, match="stand for one column"):
+        await session.execute(select(literal_column("author.*"), Author).select_from(Author))
+
+
+async def test_rows_inserted_in_bulk_come_back_in_their_order(session: AsyncSession) -> None:
+    rows = [{"id": 31, "name": "x"}, {"id": 30, "name": "y"}]
+
+    tags = (await session.scalars(insert(Tag).returning(Tag, sort_by_parameter_order=True), rows)).all()
+
+    assert [tag.id for tag in tags] == [31, 30]
+
+
+async def test_an_update_of_many_rows_has_to_say_which(session: AsyncSession, statements: StatementLog) -> None:
+    with pytest.raises(ArgumentError, match="needs a where"):
+        await session.execute(update(Tag), [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}])
+
+    assert statements.count == 0
+
+
+@pytest.mark.parametrize("parameters", [5, ["x"], [{"a": 1}, {"a": 2}]])
+async def test_a_query_takes_one_set_of_parameters(session: AsyncSession, parameters: Any) -> None:
+    with pytest.raises(ArgumentError, match="one set of parameters"):
+        await session.execute(select(Author), parameters)

@@ -52,3 +52,10 @@ def test_unknown_options_are_refused_at_once() -> None:
         async_sessionmaker(autoflus=False)
     with pytest.raises(ArgumentError, match="subclass of AsyncSession"):
         async_sessionmaker(class_=int)
+
+
+def test_wrong_binds_are_refused_when_the_maker_is_made() -> None:
+    with pytest.raises(ArgumentError, match="create_async_engine"):
+        async_sessionmaker("sqlite://")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="binds is a mapping"):
+        async_sessionmaker(binds=[])

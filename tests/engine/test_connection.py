@@ -454,6 +454,14 @@ class TestLife:
         assert "'first'" in str(refused[0])
         assert "'second'" in str(refused[0])
 
+    async def test_reading_text_leaves_others_to_write(self, library: AsyncEngine) -> None:
+        async with library.connect() as reader, library.connect() as writer:
+            await reader.execute(text("SELECT 1"))
+            await writer.execute(insert(people).values(name="dan"))
+            await writer.commit()
+
+        assert "dan" in await _names(library)
+
     async def test_driver_connection_is_within_reach(self, connection: AsyncConnection) -> None:
         raw = connection.get_raw_connection()
 

@@ -24,6 +24,7 @@ MEMORY = "sqlite://"
         (5, "a string or a URL"),
         (None, "a string or a URL"),
         ("postgresql://u:secret@h:port/d", "not a database URL"),
+        ("sqlite:///a\0b", "no SQLite URL"),
     ],
 )
 def test_wrong_url_is_refused_and_keeps_its_secret(url: Any, hint: str) -> None:
@@ -47,6 +48,9 @@ def test_wrong_url_is_refused_and_keeps_its_secret(url: Any, hint: str) -> None:
         ({"query_cache_size": 0}, "query_cache_size"),
         ({"connect_args": "x"}, "connect_args must be a mapping"),
         ({"isolation_level": "SERIALISABLE"}, "did you mean 'SERIALIZABLE'"),
+        ({"echo": "yes"}, "echo must be True, False or 'debug'"),
+        ({"json_serializer": 5}, "json_serializer must be a function"),
+        ({"logging_name": 5}, "logging_name must be a name"),
         ({"execution_options": {"isolation": 1}}, "unknown execution option"),
     ],
 )

@@ -32,7 +32,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from aiosession.errors import ArgumentError, DataError, InvalidRequestError
 from aiosession.sql.cache import StatementCache
 from aiosession.sql.compiled import StatementKind
-from aiosession.sql.types import array_type_name, bind_processor, result_processor
+from aiosession.sql.types import bind_processor, result_processor
 
 metadata = MetaData()
 item = Table(
@@ -370,16 +370,6 @@ class TestMany:
 
         with pytest.raises(InvalidRequestError, match=r"row 1: .*'name'"):
             compiled.bind_many([{"id": 1, "name": "a"}, {"id": 2}], extracted)
-
-
-def test_array_type_is_written_as_postgresql_does() -> None:
-    dialect = _postgresql()
-
-    assert [array_type_name(type_, dialect) for type_ in (Integer(), String(30), Uuid())] == [
-        "INTEGER[]",
-        "VARCHAR(30)[]",
-        "UUID[]",
-    ]
 
 
 def test_numbers_need_no_conversion_on_postgresql() -> None:

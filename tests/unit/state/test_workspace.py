@@ -194,7 +194,7 @@ def test_a_change_of_a_pending_object_while_its_insert_was_awaiting_stays_dirty(
 def test_a_collection_changed_while_the_flush_was_awaiting_stays_dirty(workspace: Workspace) -> None:
     author = load(workspace, Author, 1)
     author.__dict__.pop("books", None)
-    workspace.known_after_insert(state_of(author))
+    state_of(author).inserted_here = True
     first, second = Book(name="1"), Book(name="2")
     author.books.append(first)
     seen = workspace.changes_of(state_of(author))

@@ -1,0 +1,217 @@
+"""Whatever happens on the line, the caller hears the truth, and the next one gets a working connection."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from sqlalchemy import make_url, text
+
+from aiosession import AsyncEngine, AsyncSession, create_async_engine
+from aiosession.drivers import pool
+from aiosession.engine import stack
+from aiosession.errors import CommitOutcomeUnknownError, OperationalError
+from aiosession.transaction import loose, unit
+from tests.concurrency.proxy import Fault, How, Proxy, When, proxy_to
+from tests.session_model import Author, make_tables, names_seen_by
+
+BOUND = 3.0
+SHORT = 0.1
+NAME = "Newcomer"
+VALUE = NAME.encode()
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(autouse=True)
+def _short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in (
+        (unit, "COMMIT_DEADLINE"),
+        (unit, "CLEANUP_DEADLINE"),
+        (loose, "COMMIT_DEADLINE"),
+        (stack, "COMMIT_DEADLINE"),
+        (stack, "ROLLBACK_DEADLINE"),
+        (pool, "RESET_DEADLINE"),
+        (pool, "CLOSE_DEADLINE"),
+    ):
+        monkeypatch.setattr(module, name, SHORT)
+
+
+@pytest.fixture
+async def observer(postgresql_url: str) -> AsyncIterator[AsyncEngine]:
+    observer = create_async_engine(postgresql_url)
+    await make_tables(observer)
+    yield observer
+    await observer.dispose()
+
+
+@pytest.fixture
+async def proxy(postgresql_url: str, observer: AsyncEngine) -> AsyncIterator[Proxy]:
+    async def kill() -> None:
+        async with observer.connect() as connection:
+            await connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+                    "WHERE pid <> pg_backend_pid() AND application_name = 'victim'"
+                )
+            )
+
+    port = make_url(postgresql_url).port
+    assert port is not None
+    async with proxy_to(port, kill) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def engine(postgresql_url: str, proxy: Proxy) -> AsyncIterator[AsyncEngine]:
+    """Open an engine of one connection, behind the proxy."""
+    engine = create_async_engine(
+        make_url(postgresql_url).set(port=proxy.port),
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"server_settings": {"application_name": "victim"}},
+    )
+    yield engine
+    proxy.heal()
+    await engine.dispose()
+
+
+async def lone_write(session: AsyncSession) -> None:
+    session.add(Author(name=NAME))
+    await session.commit()
+
+
+async def flush_and_commit(session: AsyncSession) -> None:
+    session.add(Author(name=NAME))
+    await session.flush()
+    await session.commit()
+
+
+async def block(session: AsyncSession) -> None:
+    async with session.begin():
+        session.add(Author(name=NAME))
+
+
+async def savepoint(session: AsyncSession) -> None:
+    async with session.begin(), session.begin_nested():
+        session.add(Author(name=NAME))
+
+
+WORK: dict[str, tuple[Callable[[AsyncSession], Awaitable[None]], tuple[bytes, ...]]] = {
+    "lone write": (lone_write, (VALUE,)),
+    "flush and commit": (flush_and_commit, (b"BEGIN", VALUE, b"COMMIT")),
+    "block": (block, (b"BEGIN", VALUE, b"COMMIT")),
+    "savepoint": (savepoint, (b"BEGIN", b"\0SAVEPOINT", VALUE, b"RELEASE", b"COMMIT")),
+}
+PLACES = [
+    pytest.param(work, trigger, id=f"{name}: {trigger.decode().strip(chr(0))}")
+    for name, (work, triggers) in WORK.items()
+    for trigger in triggers
+]
+
+
+async def reported(work: Awaitable[None]) -> BaseException | None:
+    """Run *work* in bounded time and return what its caller hears."""
+    try:
+        async with asyncio.timeout(BOUND):
+            await work
+    except Exception as error:
+        return error
+    return None
+
+
+async def check_truth(report: BaseException | None, observer: AsyncEngine) -> None:
+    is_there = NAME in await names_seen_by(observer)
+    if report is None:
+        assert is_there, "the caller was told of success; the data is not there"
+    elif not isinstance(report, CommitOutcomeUnknownError):
+        assert isinstance(report, OperationalError)
+        assert not is_there, f"the caller was told {report!r}; the data is there"
+
+
+async def check_everything_is_whole(engine: AsyncEngine, observer: AsyncEngine) -> None:
+    status = engine.pool.status()
+    assert (status.holders, status.waiting) == ((), 0)
+    assert status.open == status.idle
+    async with observer.begin() as connection:  # nobody holds a lock
+        await connection.execute(text("DELETE FROM author"))
+    async with AsyncSession(engine) as session:
+        assert await session.scalar(text("SELECT 42")) == 42
+        session.add(Author(name="Next"))
+        await session.commit()
+    assert await names_seen_by(observer) == ["Next"]
+
+
+@pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize("when", When)
+@pytest.mark.parametrize("how", [How.CUT, How.KILL])
+@pytest.mark.parametrize(("work", "trigger"), PLACES)
+async def test_a_lost_connection_is_reported_truthfully(
+    engine: AsyncEngine,
+    observer: AsyncEngine,
+    proxy: Proxy,
+    work: Callable[[AsyncSession], Awaitable[None]],
+    trigger: bytes,
+    how: How,
+    when: When,
+    is_warm: bool,
+) -> None:
+    if is_warm:
+        await warm_up(engine, work, observer)
+    proxy.arm(Fault(trigger, when, how))
+
+    async with AsyncSession(engine) as session:
+        report = await reported(work(session))
+        assert proxy.has_struck
+        await check_truth(report, observer)
+        await session.rollback()
+        await check_memory(session, report, observer)
+
+    await check_everything_is_whole(engine, observer)
+
+
+async def warm_up(engine: AsyncEngine, work: Callable[[AsyncSession], Awaitable[None]], observer: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        await work(session)
+    async with observer.begin() as connection:
+        await connection.execute(text("DELETE FROM author"))
+
+
+async def check_memory(session: AsyncSession, report: BaseException | None, observer: AsyncEngine) -> None:
+    """After rollback() no object counts as persistent that is not in the database; the session works."""
+    names = await names_seen_by(observer)
+    assert not session.new
+    for author in session:
+        assert isinstance(author, Author)
+        assert author.name in names
+    if report is not None:
+        assert await session.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("when", When)
+@pytest.mark.parametrize(("work", "trigger"), PLACES)
+async def test_a_line_that_passes_nothing_ends_in_bounded_time(
+    engine: AsyncEngine,
+    observer: AsyncEngine,
+    proxy: Proxy,
+    work: Callable[[AsyncSession], Awaitable[None]],
+    trigger: bytes,
+    when: When,
+) -> None:
+    await warm_up(engine, work, observer)
+    proxy.arm(Fault(trigger, when, How.HOLE))
+    session = AsyncSession(engine)
+
+    async def in_time() -> None:
+        async with asyncio.timeout(SHORT):
+            await work(session)
+
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    report = await reported(in_time())
+    await session.close()
+    assert loop.time() - started < BOUND
+    assert proxy.has_struck
+    assert report is not None
+    proxy.heal()
+
+    await check_everything_is_whole(engine, observer)
