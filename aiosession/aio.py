@@ -24,6 +24,7 @@ GRACE: Final = 0.5
 """Seconds that an operation past its deadline gets to react to its cancellation before it is abandoned."""
 
 _PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LOOP: Final = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 _running: Final[set[asyncio.Task[Any]]] = set()
 """The event loop itself holds its tasks weakly only."""
 
@@ -169,7 +170,9 @@ class Place:
         self._instruction = frame.f_lasti
 
     def describe(self) -> str:
-        """Return file and line."""
+        """Return file and line; what was made a task as it is has no line that awaits it."""
+        if self._code.co_filename.startswith(_LOOP):
+            return "the start of the task"
         line = self._code.co_firstlineno
         for start, end, number in self._code.co_lines():
             if start <= self._instruction < end and number is not None:

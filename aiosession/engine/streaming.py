@@ -30,12 +30,13 @@ Chunks = AsyncGenerator[Sequence[Values], None]
 class RowSource:
     """Chunks of rows as they come from the driver, read by one result and the views made of it."""
 
-    __slots__ = ("_buffer", "_chunks", "_finish", "_is_exhausted", "closed")
+    __slots__ = ("_buffer", "_chunks", "_finish", "_is_exhausted", "_position", "closed")
 
     def __init__(self, chunks: Chunks, finish: Callable[[], Awaitable[None]] | None = None) -> None:
         self._chunks: Final = chunks
         self._finish: Final = finish
         self._buffer: list[Values] = []
+        self._position = 0  # of the first row that is not taken: rows taken one by one leave the buffer together
         self._is_exhausted = False
         self.closed: str | None = None
 
@@ -43,13 +44,14 @@ class RowSource:
         """Return the next *size* rows, fewer at the end; all of them if None."""
         if self.closed is not None:
             raise errors.ResourceClosedError(f"this result was closed by {self.closed}; its rows are gone")
-        while not self._is_exhausted and (size is None or len(self._buffer) < size):
+        while not self._is_exhausted and (size is None or self._waiting < size):
             await self._read()
-        if size is None:
-            rows, self._buffer = self._buffer, []
-            return rows
-        rows, self._buffer = self._buffer[:size], self._buffer[size:]
-        return rows
+        start = self._position
+        if size is not None and size < self._waiting:
+            self._position = start + size
+            return self._buffer[start : self._position]
+        rows, self._buffer, self._position = self._buffer, [], 0
+        return rows[start:] if start else rows
 
     async def prime(self) -> None:
         """Read the first rows, so that a statement that fails does so now."""
@@ -57,9 +59,13 @@ class RowSource:
 
     async def chunk(self) -> Sequence[Values]:
         """Return the next rows, as many as arrived together; none at the end."""
-        while not self._buffer and not self._is_exhausted:
+        while not self._waiting and not self._is_exhausted:
             await self._read()
-        return await self.take(len(self._buffer))
+        return await self.take(self._waiting)
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._buffer) - self._position
 
     async def _read(self) -> None:
         try:
@@ -70,13 +76,15 @@ class RowSource:
             await self.close("an error")
             raise
         else:
+            del self._buffer[: self._position]
+            self._position = 0
             self._buffer.extend(chunk)
 
     async def close(self, how: str) -> None:
         """Stop reading and let go of the connection."""
         if self.closed is None:
             self.closed = how
-        self._buffer = []
+        self._buffer, self._position = [], 0
         await self._end()
 
     async def _end(self) -> None:

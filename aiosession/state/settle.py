@@ -20,20 +20,26 @@ def record_written(frame: Frame, state: EntityState, written: Mapping[str, objec
         return
     if state.lifecycle is PENDING:
         frame.log_insert(state, obj)
-    relations = state.mapper.relationships
     held = obj.__dict__
-    changed = state.committed or ()
+    changed = state.committed or {}
     for key, value in written.items():
-        if key not in changed and held.get(key, NO_VALUE) is value:
-            continue
-        if isinstance(value, PendingChanges):
-            _settle_pending(frame, state, key, value)
-        elif key in relations and relations[key].uselist:
-            _settle_collection(frame, state, key, value)
+        if value is not NO_VALUE and held.get(key, NO_VALUE) is value:  # nobody has touched it since
+            if key in changed:
+                frame.log(state, key, changed.pop(key))
         else:
-            _settle_value(frame, state, key, value)
+            _settle(frame, state, key, value)
     if not state.committed:
         state.committed = None
+
+
+def _settle(frame: Frame, state: EntityState, key: str, written: object) -> None:
+    relations = state.mapper.relationships
+    if isinstance(written, PendingChanges):
+        _settle_pending(frame, state, key, written)
+    elif key in relations and relations[key].uselist:
+        _settle_collection(frame, state, key, written)
+    else:
+        _settle_value(frame, state, key, written)
 
 
 def _settle_value(frame: Frame, state: EntityState, key: str, written: object) -> None:
@@ -45,7 +51,7 @@ def _settle_value(frame: Frame, state: EntityState, key: str, written: object) -
     elif state.key is not None and now is NO_VALUE:
         frame.log(state, key, NO_VALUE)
     if now is NO_VALUE:
-        values[key] = written
+        values[key] = None if written is NO_VALUE else written
     elif not is_same(now, written):
         _remember(state, key, written)
 

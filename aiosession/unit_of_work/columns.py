@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import JSON, Column, ColumnDefault, Identity, Integer, null
 from sqlalchemy import Sequence as DatabaseSequence
+from sqlalchemy.sql.type_api import TypeEngine
 
 from aiosession import core
 from aiosession.mapping.mapper import AnyMapper, ColumnAttribute
@@ -68,6 +69,8 @@ class ColumnRole:
     """What is written if the object has no value: None, or SQL NULL for types in which None is a value."""
     constant: object = None
     compute: Compute | None = None
+    compares_plainly: bool = False
+    """Whether two values of the type are equal if ``==`` says so."""
 
     @property
     def takes_none(self) -> bool:
@@ -143,6 +146,7 @@ def _role(column: Column[Any], attribute: ColumnAttribute | None) -> ColumnRole:
         absent=None if is_client or column.server_default is not None else absent,
         constant=_constant(default),
         compute=_compute(default),
+        compares_plainly=type(column.type).compare_values is TypeEngine.compare_values,
     )
 
 

@@ -5,7 +5,10 @@ Compares values: an attribute that was set to what it was before writes nothing.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import update
 
@@ -19,6 +22,8 @@ from aiosession.unit_of_work.keys import Keys
 from aiosession.unit_of_work.linking import Link, Links, cannot_blank, check_present
 from aiosession.unit_of_work.plan import Batch, Generated, Reason, Why
 from aiosession.unit_of_work.relations import ForeignKey, relations_of
+
+_PLAIN: Final = frozenset({bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID})
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +91,6 @@ class Updating:
             if role is not None:
                 new = values.get(key)
                 if new is not old and not _is_equal(role, new, old):
-                    self._check(role, new)
                     row.values[key] = new
         if self.referring.isdisjoint(committed):
             return
@@ -95,11 +99,6 @@ class Updating:
                 new = values.get(reference.key)
                 if new is not committed[reference.key]:
                     self._refer(row, reference, new)
-
-    def _check(self, role: ColumnRole, value: object) -> None:
-        kind = type(value)
-        if kind is not type(None) and not is_expression(value) and misfits(role.column.type, (kind,)):
-            raise refuse(self.mapper, role, value)
 
     def _refer(self, row: RowUpdate, reference: ForeignKey, target: Any) -> None:
         if target is None:
@@ -149,17 +148,27 @@ class Updating:
         special: list[RowUpdate] = []
         for names, group in groups.items():
             columns = tuple(key for key in self.columns.by_key if key in names)
-            plain = self._without_expressions(columns, group, special)
+            kinds = {name: {type(row.values[name]) for row in group} for name in columns}
+            self._check(kinds, group)
+            plain = self._without_expressions(set().union(*kinds.values()), group, special)
             if plain:
                 alike.setdefault(columns, []).extend(plain)
         found = [self._batch(columns, group) for columns, group in alike.items()]
         return found + [self._expression_batch(row) for row in special]
 
+    def _check(self, kinds: Mapping[str, set[type]], rows: Sequence[RowUpdate]) -> None:
+        """Refuse values that their columns cannot hold."""
+        for name, found in kinds.items():
+            role = self.columns.by_key[name]
+            wrong = [kind for kind in misfits(role.column.type, found) if not is_expression_type(kind)]
+            if wrong:
+                values = (row.values[name] for row in rows)
+                raise refuse(self.mapper, role, next(value for value in values if type(value) in wrong))
+
     def _without_expressions(
-        self, names: tuple[str, ...], rows: list[RowUpdate], special: list[RowUpdate]
+        self, kinds: set[type], rows: list[RowUpdate], special: list[RowUpdate]
     ) -> list[RowUpdate]:
         """Return the rows without SQL expressions; the others go to *special*."""
-        kinds = {type(row.values[name]) for name in names for row in rows}
         if not any(map(is_expression_type, kinds)):
             return rows
         plain: list[RowUpdate] = []
@@ -281,6 +290,8 @@ def match_of(
 
 
 def _is_equal(role: ColumnRole, new: Any, old: Any) -> bool:
+    if role.compares_plainly and type(new) in _PLAIN and type(old) is type(new):
+        return bool(new == old)
     if old is NO_VALUE or is_expression(new) or is_expression(old) or isinstance(new, Generated):
         return False
     if new is None or old is None:

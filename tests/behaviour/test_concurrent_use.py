@@ -28,6 +28,7 @@ async def test_the_second_operation_fails_and_names_both(engine: AsyncEngine, ke
         assert caught.value.running_operation == "get"
         assert "reader" in caught.value.running_task
         assert "test_concurrent_use.py" in caught.value.where
+        assert caught.value.running_where == "the start of the task"
         assert await first is not None
 
 

@@ -276,9 +276,9 @@ async def test_something_else_is_no_option(session: AsyncSession) -> None:
 
 
 async def test_columns_written_as_text_are_found_by_the_names_that_the_database_gives(session: AsyncSession) -> None:
-    query = select(text("name AS called"), Author.id, literal_column("*")).select_from(Author).order_by(Author.id)
+    columns: list[Any] = [text("name AS called"), Author.id, literal_column("*")]
 
-    row = (await session.execute(query)).first()
+    row = (await session.execute(select(*columns).select_from(Author).order_by(Author.id))).first()
 
     assert row is not None
     assert row._fields == ("called", "id", "id", "name")

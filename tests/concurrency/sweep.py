@@ -1,7 +1,8 @@
-"""Cancel an operation at each of its suspensions, one after another."""
+"""Interrupt an operation at each of its suspensions, one after another."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -10,11 +11,15 @@ import anyio
 
 
 class Moment(Enum):
-    """When the cancellation comes."""
+    """When the cancellation comes, and from whom."""
 
     START = "as the wait begins"
     DONE = "as what was waited for has just finished"
+    TWICE = "as the wait begins, and once more at the next one"
+    EVERY = "as the wait begins, and at every later one"
     SCOPE = "as the wait begins, and again at every later wait, as a cancel scope does"
+    TIMEOUT = "from asyncio.timeout, as the wait begins"
+    SIBLING = "from a task group of which another task fails as the wait begins"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,17 @@ class Run:
     was_reached: bool
     """False: the operation ended before it had suspended that often."""
     error: BaseException | None
+    """What the operation raised."""
     seconds: float
+
+    @property
+    def was_swallowed(self) -> bool:
+        """Whether the operation was told to stop and did not say so; a sibling's failure may come when it is over."""
+        return self.was_reached and not isinstance(self.error, asyncio.CancelledError)
+
+
+class SiblingError(Exception):
+    """Another task of the group has failed."""
 
 
 class _Interrupted:
@@ -36,7 +51,17 @@ class _Interrupted:
         self.step = step
         self.moment = moment
         self.count = 0
-        self.scope = anyio.CancelScope()
+        self.cancel: Callable[[], object] | None = None
+        """How to cancel; None: the task itself."""
+        self.error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Await the coroutine and remember what it raises."""
+        try:
+            await self
+        except BaseException as error:
+            self.error = error
+            raise
 
     def __await__(self) -> Generator[Any, Any, Any]:
         coroutine = self.coroutine
@@ -56,31 +81,64 @@ class _Interrupted:
     def _suspended(self, waits_for: Any) -> None:
         self.count += 1
         task = asyncio.current_task()
-        if self.count != self.step or task is None:
+        if task is None or not self._is_due():
             return
         if self.moment is Moment.DONE and waits_for is not None:
             waits_for.add_done_callback(lambda _: task.cancel())
         else:
-            cancel = self.scope.cancel if self.moment is Moment.SCOPE else task.cancel
-            asyncio.get_running_loop().call_soon(cancel)
+            asyncio.get_running_loop().call_soon(self.cancel or task.cancel)
+
+    def _is_due(self) -> bool:
+        if self.moment is Moment.EVERY:
+            return self.count >= self.step
+        return self.count == self.step or (self.moment is Moment.TWICE and self.count == self.step + 1)
 
 
 async def cancelled_at(operation: Callable[[], Coroutine[Any, Any, Any]], step: int, moment: Moment) -> Run:
     """Run *operation* in a task that is cancelled at suspension *step*."""
     interrupted = _Interrupted(operation(), step, moment)
-
-    async def run() -> None:
-        with interrupted.scope:
-            await interrupted
-        if interrupted.scope.cancelled_caught:
-            raise asyncio.CancelledError
-
     loop = asyncio.get_running_loop()
     started = loop.time()
-    task = asyncio.create_task(run(), name="to be cancelled")
+    task = asyncio.create_task(_surrounded(interrupted), name="to be cancelled")
     await asyncio.wait([task])
-    error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-    return Run(step, interrupted.count >= step, error, loop.time() - started)
+    if not task.cancelled() and interrupted.error is None and moment is not Moment.TIMEOUT:
+        task.result()
+    return Run(step, interrupted.count >= step, interrupted.error, loop.time() - started)
+
+
+async def _surrounded(interrupted: _Interrupted) -> None:
+    """Run in what the moment asks for: a scope, a timeout, a group; what they make of it is their affair."""
+    if interrupted.moment is Moment.SCOPE:
+        with anyio.CancelScope() as scope:
+            interrupted.cancel = scope.cancel
+            await interrupted.run()
+    elif interrupted.moment is Moment.TIMEOUT:
+        async with asyncio.timeout(None) as timeout:
+            interrupted.cancel = lambda: timeout.reschedule(asyncio.get_running_loop().time())
+            await interrupted.run()
+    elif interrupted.moment is Moment.SIBLING:
+        await _with_sibling(interrupted)
+    else:
+        await interrupted.run()
+
+
+async def _with_sibling(interrupted: _Interrupted) -> None:
+    fails: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def decide(answer: bool) -> None:
+        if not fails.done():
+            fails.set_result(answer)
+
+    async def sibling() -> None:
+        if await fails:
+            raise SiblingError
+
+    interrupted.cancel = lambda: decide(True)
+    with suppress(BaseExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sibling())
+            await interrupted.run()
+            decide(False)
 
 
 async def sweep(attempt: Callable[[int], Awaitable[Run]], *, most: int = 60) -> int:

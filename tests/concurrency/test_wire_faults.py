@@ -100,10 +100,10 @@ WORK: dict[str, tuple[Callable[[AsyncSession], Awaitable[None]], tuple[bytes, ..
     "lone write": (lone_write, (VALUE,)),
     "flush and commit": (flush_and_commit, (b"BEGIN", VALUE, b"COMMIT")),
     "block": (block, (b"BEGIN", VALUE, b"COMMIT")),
-    "savepoint": (savepoint, (b"BEGIN", b"\0SAVEPOINT", VALUE, b"RELEASE", b"COMMIT")),
+    "savepoint": (savepoint, (b"BEGIN", b"SAVEPOINT", VALUE, b"RELEASE", b"COMMIT")),
 }
 PLACES = [
-    pytest.param(work, trigger, id=f"{name}: {trigger.decode().strip(chr(0))}")
+    pytest.param(work, trigger, id=f"{name}: {trigger.decode()}")
     for name, (work, triggers) in WORK.items()
     for trigger in triggers
 ]

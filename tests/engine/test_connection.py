@@ -457,7 +457,7 @@ class TestLife:
     async def test_reading_text_leaves_others_to_write(self, library: AsyncEngine) -> None:
         async with library.connect() as reader, library.connect() as writer:
             await reader.execute(text("SELECT 1"))
-            await writer.execute(insert(people).values(name="dan"))
+            await writer.execute(insert(author).values(name="dan", kind="person"))
             await writer.commit()
 
         assert "dan" in await _names(library)
