@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 
 GRACE: Final = 0.5
 """Seconds that an operation past its deadline gets to react to its cancellation before it is abandoned."""
+PATIENCE: Final = 2.0
+"""Seconds that a shielded operation may still take when its caller is cancelled, whatever its deadline."""
 
 _PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LOOP: Final = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
@@ -57,12 +59,14 @@ async def _run(rest: _Rest[_T]) -> _T:
     return await rest
 
 
-async def finish(coroutine: Coroutine[Any, Any, _T], *, deadline: float) -> _T:
+async def finish(coroutine: Coroutine[Any, Any, _T], *, deadline: float, keep: list[_T] | None = None) -> _T:
     """Run *coroutine* to its end even if the caller is cancelled; then raise the cancellation.
 
-    After *deadline* seconds the coroutine itself is cancelled and `TimeoutError` raised (or the caller's cancellation,
-    if there is one; the coroutine's own error is then its cause). Its first step runs in the caller's task, the others
-    in a task of their own: it must not enter a task-bound timeout or cancel scope before it first waits.
+    After *deadline* seconds, or `PATIENCE` seconds after a cancellation of the caller, the coroutine itself is
+    cancelled and `TimeoutError` raised (or the caller's cancellation, if there is one; the coroutine's own error is
+    then its cause). A result that a cancellation came too late for is put into *keep*. The first step runs in the
+    caller's task, the others in a task of their own: it must not enter a task-bound timeout or cancel scope before it
+    first waits.
     """
     try:
         waits_for = coroutine.send(None)
@@ -77,10 +81,10 @@ async def finish(coroutine: Coroutine[Any, Any, _T], *, deadline: float) -> _T:
     task = loop.create_task(_run(rest))
     _running.add(task)
     task.add_done_callback(_ended)
-    return await _shielded(task, deadline)
+    return await _shielded(task, deadline, keep)
 
 
-async def _shielded(task: asyncio.Task[_T], deadline: float) -> _T:
+async def _shielded(task: asyncio.Task[_T], deadline: float, keep: list[_T] | None) -> _T:
     """Return the result of *task*; cancel it after *deadline* seconds, leave it alone a little later."""
     interruption = await _wait(task, deadline)
     too_late = not task.done()
@@ -88,6 +92,8 @@ async def _shielded(task: asyncio.Task[_T], deadline: float) -> _T:
         task.cancel()
         interruption = await _wait(task, GRACE) or interruption
     failure = _failure(task)
+    if failure is None and keep is not None:
+        keep.append(task.result())
     if interruption is not None:
         raise interruption from failure
     if failure is None:
@@ -104,12 +110,16 @@ def _failure(task: asyncio.Task[object]) -> BaseException | None:
 
 
 async def _wait(task: asyncio.Task[Any], seconds: float) -> asyncio.CancelledError | None:
-    """Wait until *task* is done or *seconds* are over, whatever arrives; return a cancellation that did."""
+    """Wait until *task* is done or *seconds* are over, whatever arrives; return a cancellation that did.
+
+    A cancellation leaves `PATIENCE` seconds at most.
+    """
     ends = time.monotonic() + seconds
     try:
         await _wait_once(task, seconds)
     except asyncio.CancelledError as error:
         # A cancel scope of anyio delivers its cancellation again and again, unless there is a shield.
+        ends = min(ends, time.monotonic() + PATIENCE)
         with anyio.CancelScope(shield=True):
             while not task.done() and time.monotonic() < ends:
                 with suppress(asyncio.CancelledError):
@@ -215,6 +225,11 @@ class Guard:
         self._task = current_task()
         self._place = users_place(2)
         return self
+
+    def check(self, operation: str) -> None:
+        """Refuse *operation*, which never waits, if another one is in flight."""
+        if self._operation is not None:
+            raise self._conflict(operation)
 
     def _conflict(self, operation: str) -> ConcurrentUseError:
         return ConcurrentUseError(

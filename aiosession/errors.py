@@ -37,6 +37,12 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import exc as core_exc
 
 
+def near(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"``, to end a message with, if something known looks like *word*; else nothing."""
+    matches = get_close_matches(word, list(known), n=2)
+    return f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
+
+
 class AioSessionError(Exception):
     """Root of every error of this package."""
 
@@ -58,9 +64,7 @@ class UnknownAttributeError(ArgumentError, TypeError):
     """A constructor was given a keyword that is no attribute of the class."""
 
     def __init__(self, owner: type, attribute: str, known: Iterable[str]) -> None:
-        matches = get_close_matches(attribute, list(known), n=2)
-        hint = f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""
-        super().__init__(f"{owner.__name__} has no attribute {attribute!r}{hint}")
+        super().__init__(f"{owner.__name__} has no attribute {attribute!r}{near(attribute, known)}")
         self.owner: Final = owner
         self.attribute: Final = attribute
 
@@ -250,10 +254,11 @@ class StatementTimeoutError(OperationalError):
 
 
 class CommitOutcomeUnknownError(OperationalError):
-    """COMMIT was sent and its reply never came: the work may or may not be in the database.
+    """COMMIT, or a write that commits itself, was sent and its reply never came: the work may or may not be there.
 
     ``await error.resolve()`` asks the database and returns True (committed), False (rolled back) or None (the
-    database cannot tell).
+    database cannot tell). A transaction on one database answers None: telling would take its number, which costs a
+    round trip before COMMIT. Look for a row that only this work writes, then repeat the work or leave it.
     """
 
     def __init__(self, orig: BaseException, resolve: Callable[[], Awaitable[bool | None]]) -> None:

@@ -9,9 +9,9 @@ from sqlalchemy import Column, Table
 from aiosession.declarative.columns import ExpressionDeclaration, MappedColumn, declared_column
 from aiosession.declarative.mapped import Declaration
 from aiosession.declarative.relations import RelationshipDeclaration
-from aiosession.errors import MappingError
+from aiosession.errors import MappingError, near
 from aiosession.mapping.backrefs import default_cascade
-from aiosession.mapping.mapper import Attribute, ColumnAttribute, Mapper, RegistryOfMappers, Relationship, near
+from aiosession.mapping.mapper import Attribute, ColumnAttribute, Mapper, RegistryOfMappers, Relationship
 from aiosession.mapping.sides import as_column, plain
 
 _INHERITANCE = frozenset(

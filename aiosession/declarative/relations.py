@@ -7,10 +7,9 @@ from typing import Any, Final, Literal, TypeVar, get_args
 from typing_extensions import override
 
 from aiosession.declarative.mapped import UNSET, DataclassOptions, Declaration, Unset
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, near
 from aiosession.mapping.backrefs import check_options
 from aiosession.mapping.cascade import Cascade
-from aiosession.mapping.mapper import near
 from aiosession.mapping.relationships import BackrefArguments, LazyStrategy, RelationshipArguments
 
 T = TypeVar("T")

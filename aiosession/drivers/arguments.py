@@ -1,31 +1,24 @@
 """Check what users write for a driver, before any I/O: options, isolation levels, savepoint names."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import URL, Dialect
 from sqlalchemy import exc as core_exc
 
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, near
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a half sentence that names the nearest of the *known* names, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def checked_options(driver: str, options: Mapping[str, object], known: Sequence[str]) -> dict[str, object]:
     """Return *options* if every name is *known*; else raise an error that names the wrong one."""
     for name in options:
         if name not in known:
-            raise ArgumentError(f"{driver} takes no option {name!r}{suggestion(name, known)}")
+            raise ArgumentError(f"{driver} takes no option {name!r}{near(name, known)}")
     return dict(options)
 
 

@@ -7,9 +7,8 @@ from typing import Final, cast
 
 from sqlalchemy import URL
 
-from aiosession.drivers.arguments import suggestion
 from aiosession.drivers.protocol import DriverFactory
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, near
 
 GROUP: Final = "aiosession.drivers"
 """The entry-point group: names are URL schemes (``postgresql+asyncpg``), values are classes of drivers."""
@@ -43,7 +42,7 @@ def load_driver(url: URL) -> DriverFactory:
         same = [each for each in known if each.partition("+")[0] == backend]
         raise ArgumentError(
             f"no driver for {url.drivername!r} is installed; installed are {', '.join(known)}"
-            f"{suggestion(name, same or DEFAULTS)}"
+            f"{near(name, same or DEFAULTS)}"
         )
     return _load(name, target)
 

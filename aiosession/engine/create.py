@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from types import NoneType
 from typing import Any, Final, Unpack
 
@@ -140,9 +139,8 @@ def _check_name(name: str) -> None:
     if name in _ELSEWHERE:
         raise errors.ArgumentError(f"create_async_engine() has no option {name!r}: {_ELSEWHERE[name]}")
     if name not in _NAMES:
-        near = get_close_matches(name, _NAMES, n=2)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(_NAMES)}"
-        raise errors.ArgumentError(f"create_async_engine() has no option {name!r}; {hint}")
+        hint = errors.near(name, _NAMES) or f"; there are {', '.join(_NAMES)}"
+        raise errors.ArgumentError(f"create_async_engine() has no option {name!r}{hint}")
 
 
 def _checked_url(url: str | URL) -> URL:

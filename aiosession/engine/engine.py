@@ -125,7 +125,8 @@ class AsyncEngine:
     def execution_options(self, **options: Any) -> "AsyncEngine":
         """Return an engine with other options (``isolation_level``, ``schema_translate_map``) and the same pool."""
         settings = replace(self.settings, options={**self.options, **checked(options)})
-        return AsyncEngine(self.url, self.driver, self.pool, self.statements, settings)
+        statements = self.statements.for_schemas(settings.options.get("schema_translate_map"))
+        return AsyncEngine(self.url, self.driver, self.pool, statements, settings)
 
     async def dispose(self) -> None:
         """Close the pool's connections; those in use when they come back. The engine can be used again."""

@@ -1,7 +1,6 @@
 """Check execution options: what may be said about how statements are run."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from aiosession import errors
@@ -28,8 +27,7 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(options)
     for name in found:
         if name not in _NAMES:
-            near = get_close_matches(name, _NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(_NAMES))}"
+            hint = errors.near(name, _NAMES) or f"; there are {', '.join(sorted(_NAMES))}"
             raise errors.ArgumentError(f"unknown execution option {name!r}{hint}")
     level = found.get("isolation_level")
     if level is not None:
@@ -41,9 +39,8 @@ def isolation_level(level: object) -> str:
     """Return the name of an isolation level as the databases spell it."""
     name = str(level).upper().replace("_", " ")
     if name not in _LEVELS:
-        near = get_close_matches(name, _LEVELS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(_LEVELS))}"
-        raise errors.ArgumentError(f"unknown isolation level {level!r}; {hint}")
+        hint = errors.near(name, _LEVELS) or f"; there are {', '.join(sorted(_LEVELS))}"
+        raise errors.ArgumentError(f"unknown isolation level {level!r}{hint}")
     return name
 
 

@@ -20,6 +20,31 @@ Strategy = Callable[[Any], object]
 NOT_ROWS: Final = ResultShape(())
 
 
+class OneColumn(Sequence[Values]):
+    """Rows of one value each, held as their values."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values: Final = values
+
+    @override
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @override
+    def __iter__(self) -> Iterator[Values]:
+        return zip(self.values, strict=True)
+
+    @overload
+    def __getitem__(self, place: int) -> Values: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Values]: ...
+    @override
+    def __getitem__(self, place: int | slice) -> Values | Sequence[Values]:
+        return OneColumn(self.values[place]) if isinstance(place, slice) else (self.values[place],)
+
+
 class BufferedRows(Generic[Item]):
     """What results, scalars and mappings have in common: rows in memory, a position, a way to make items of them."""
 
@@ -85,6 +110,14 @@ class BufferedRows(Generic[Item]):
         return self
 
     def __iter__(self) -> Iterator[Item]:
+        self._check_open()
+        start = self._position
+        chosen = () if self._keys_of is not None else self._take(self._rows[start:])
+        for number, item in enumerate(chosen, start):
+            if self._position != number or self._keys_of is not None or self._closed is not None:
+                break  # the result was used within the loop: one by one from here
+            self._position = number + 1
+            yield item
         while items := self._next_items(1):
             yield items[0]
 
@@ -277,7 +310,7 @@ def taking_column(index: int) -> Take:
     """Return what takes one value of each tuple."""
 
     def take(rows: Sequence[Values]) -> list[Any]:
-        return [row[index] for row in rows]
+        return list(rows.values) if isinstance(rows, OneColumn) else [row[index] for row in rows]
 
     return take
 

@@ -1,7 +1,6 @@
 """Define one row of a result: a tuple whose values also answer to column names and column objects."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from operator import itemgetter
 from typing import Any, ClassVar, Final, Generic, cast
 
@@ -134,8 +133,7 @@ class ResultShape:
         """Say that there is no column *key*, or several, and what there is."""
         if self.keys.count(key) > 1:
             return _ambiguous(key, self.keys)
-        near = get_close_matches(str(key), self.keys, n=1) if isinstance(key, str) else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = errors.near(key, self.keys) if isinstance(key, str) else ""
         shown = repr(key) if isinstance(key, str) else str(key)
         return f"there is no column {shown} in this row, only {', '.join(map(repr, self.keys)) or 'none'}{hint}"
 

@@ -126,14 +126,17 @@ class TransactionStack:
         self._end(transaction, TransactionState.COMMITTED)
 
     async def _send_commit(self, transaction: AsyncTransaction) -> None:
+        answers: list[None] = []
         try:
-            await aio.finish(self._wire.commit(), deadline=COMMIT_DEADLINE)
-        except (TimeoutError, errors.DisconnectError) as error:
-            self._wire.terminate()
-            self._end(transaction, TransactionState.ROLLED_BACK)
-            raise errors.CommitOutcomeUnknownError(error, _nobody_knows) from error
-        except BaseException:
-            if self._wire.status is TransactionStatus.IDLE:
+            await aio.finish(self._wire.commit(), deadline=COMMIT_DEADLINE, keep=answers)
+        except BaseException as error:
+            if has_no_answer(error):
+                self._wire.terminate()
+                self._end(transaction, TransactionState.ROLLED_BACK)
+                raise errors.CommitOutcomeUnknownError(error, nobody_knows) from error
+            if answers:  # the caller was cancelled too late
+                self._end(transaction, TransactionState.COMMITTED)
+            elif self._wire.status is TransactionStatus.IDLE:
                 self._end(transaction, TransactionState.ROLLED_BACK)
             raise
 
@@ -168,6 +171,13 @@ class TransactionStack:
             raise errors.InvalidRequestError("this savepoint belongs to a transaction that has ended")
 
 
-async def _nobody_knows() -> bool | None:
+def has_no_answer(error: BaseException) -> bool:
+    """Say whether *error* means that nobody heard what the database made of a statement: it is lost, or too late."""
+    if isinstance(error, errors.StatementTimeoutError):
+        return isinstance(error.orig, TimeoutError)  # the driver's patience has ended, not the server's
+    return isinstance(error, TimeoutError | errors.DisconnectError)
+
+
+async def nobody_knows() -> bool | None:
     """Answer for a COMMIT that left no trace to ask for."""
     return None

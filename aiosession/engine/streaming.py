@@ -99,7 +99,7 @@ class RowSource:
 class StreamedRows(Generic[Item]):
     """What streamed results, scalars and mappings have in common."""
 
-    __slots__ = ("_keys_of", "_pending", "_seen", "_shape", "_source", "_take")
+    __slots__ = ("_keys_of", "_seen", "_shape", "_source", "_take")
 
     def __init__(self, shape: ResultShape, source: RowSource, take: Take) -> None:
         self._shape: Final = shape
@@ -107,7 +107,6 @@ class StreamedRows(Generic[Item]):
         self._take: Final = take
         self._keys_of: Strategy | None = None
         self._seen: set[object] = set()
-        self._pending: list[Item] = []
 
     @property
     def closed(self) -> bool:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, near
 from aiosession.loading.attach import hydrate
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.options import LoadOption
 from aiosession.loading.plans import plan_of_one
 from aiosession.loading.relations import follow
 from aiosession.loading.shapes import EntityShape, default_shape, shape_for_options
-from aiosession.mapping.mapper import AnyMapper, near
+from aiosession.mapping.mapper import AnyMapper
 from aiosession.state.memo import memo_of
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext

@@ -13,10 +13,10 @@ from sqlalchemy import ColumnElement
 from typing_extensions import override
 
 from aiosession.core import StatementOption
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, near
 from aiosession.mapping.expressions import ColumnExpression, InstrumentedAttribute, RelationshipExpression
 from aiosession.mapping.inspection import entity_ref
-from aiosession.mapping.mapper import EntityRef, Relationship, near
+from aiosession.mapping.mapper import EntityRef, Relationship
 
 
 class Strategy(Enum):

@@ -12,6 +12,7 @@ from sqlalchemy import ClauseElement, FromClause
 
 from aiosession import core
 from aiosession.engine.engine import AsyncEngine
+from aiosession.engine.result import OneColumn
 from aiosession.engine.row import ResultShape
 from aiosession.errors import ArgumentError
 from aiosession.loading.attach import hydrate
@@ -43,7 +44,7 @@ class QueryPlan:
     """Whether other statements of the same structure can use it: no values of this one are in its options."""
     locks_rows: bool
 
-    def rows(self, rows: Sequence[Row], run: LoadRun) -> list[tuple[Any, ...]]:
+    def rows(self, rows: Sequence[Row], run: LoadRun) -> Sequence[Values]:
         """Return the rows of the result, objects in the places of entities."""
         if not self.columns:
             return self.compiled.process(rows)
@@ -54,7 +55,9 @@ class QueryPlan:
             )
         if self.collapses:
             objects = self.columns[0](rows, run)
-            return list(zip({id(entity): entity for entity in objects}.values()))
+            return OneColumn(list({id(entity): entity for entity in objects}.values()))
+        if len(self.columns) == 1:
+            return OneColumn(self.columns[0](rows, run))
         return list(zip(*[column(rows, run) for column in self.columns], strict=True))
 
 
@@ -87,7 +90,9 @@ def plan_query(
     may_multiply = len(elements) == 1 and not in_chunks
     places = [_place(selection, element, expanded, options, may_multiply=may_multiply) for element in elements]
     rewritten = _rewritten(expanded, selection)
-    compiler = core.compile_statement(engine.dialect, rewritten, key=key)
+    compiler = core.compile_statement(
+        engine.dialect, rewritten, key=key, schema_translate_map=engine.statements.schemas
+    )
     compiled = describe(
         compiler, engine.dialect, pure=pure, many=False, hide_parameters=engine.statements.hide_parameters
     )

@@ -112,7 +112,7 @@ async def fetch_by_keys(
 
 def compile_plain(engine: AsyncEngine, statement: Select[Any], *, pure: bool) -> CompiledStatement:
     """Compile a statement of our own, which nobody will look for by its structure."""
-    compiled = core.compile_statement(engine.dialect, statement)
+    compiled = core.compile_statement(engine.dialect, statement, schema_translate_map=engine.statements.schemas)
     hidden = engine.statements.hide_parameters
     return describe(compiled, engine.dialect, pure=pure, many=False, hide_parameters=hidden)
 

@@ -22,7 +22,7 @@ from aiosession.errors import AioSessionError, ArgumentError
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
-from aiosession.loading.returning import execute_from, execute_returning, returns_entities
+from aiosession.loading.returning import execute_from, execute_returning, note_write, returns_entities
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.cache import StatementCache
 from aiosession.sql.compiled import Extracted
@@ -117,6 +117,11 @@ async def execute(
         await context.autoflush()
     if not isinstance(statement, Select) or not core.mentions_entity(statement):
         return await _execute_other(context, statement, parameters, settings)
+    if "schema_translate_map" in settings:
+        raise ArgumentError(
+            "objects belong to the schemas of their engine: bind the session to "
+            "engine.execution_options(schema_translate_map=...) instead of giving the map to one statement"
+        )
     known = _cache.find(statement)
     engine, wire = await context.wire(mapper=known.shape.mapper, clause=statement, pure=known.shape.pure)
     plan = known.shape.plan(engine, statement)
@@ -142,7 +147,10 @@ async def _execute_other(
         return await execute_returning(context, statement, parameters, _run(context, settings))
     engine, wire = await context.wire(clause=statement, pure=is_pure(statement))
     schema_map = settings.get("schema_translate_map")
-    return await send(wire, prepare(engine.statements, statement, parameters, schema_translate_map=schema_map))
+    result = await send(wire, prepare(engine.statements, statement, parameters, schema_translate_map=schema_map))
+    if isinstance(statement, UpdateBase):
+        note_write(context.workspace, statement)
+    return result
 
 
 def _run(context: SessionContext, settings: Options) -> LoadRun:

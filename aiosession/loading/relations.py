@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from aiosession.errors import InvalidRequestError
 from aiosession.loading.attach import attach, attach_all, hydrate, is_wanted
 from aiosession.loading.columns import refresh
 from aiosession.loading.hydrate import LoadRun
@@ -102,6 +103,8 @@ async def _load_references(
         plan, rows = await fetch_by_keys(context, relation.shape.mapper, build, missing)
         targets = hydrate(plan.loader, rows, run)
         found.update((target.__dict__[STATE_KEY].key[1], target) for target in targets)
+        for key in found.keys() - keys:
+            raise _unknown_key(relation, key)
     for key, waiting in zip(keys, owners.by_key.values(), strict=True):
         members = [found[key]] if key in found else []
         for state in waiting:
@@ -134,24 +137,39 @@ async def _load_members(
     if members:
         build = partial(plan_for_members, relation=relation)
         plan, rows = await fetch_by_keys(context, relation.shape.mapper, build, owners.keys())
-        _group(members, plan, rows, hydrate(plan.loader, rows, run))
+        _group(relation, members, plan, rows, hydrate(plan.loader, rows, run))
     found = ((state, members[key]) for key, states in owners.by_key.items() for state in states)
     attach_all(run, relation.relationship, found)
     for state in owners.without_key:
         attach(run, state, relation.relationship, [])
 
 
-def _group(members: dict[Any, list[Any]], plan: KeyedPlan, rows: Sequence[Any], objects: Sequence[Any]) -> None:
+def _group(
+    relation: RelationShape,
+    members: dict[Any, list[Any]],
+    plan: KeyedPlan,
+    rows: Sequence[Any],
+    objects: Sequence[Any],
+) -> None:
     """Put each object to the members of the owner that its row names."""
-    if not plan.loader.multiplies_rows:
-        for key, member in zip(plan.keys_of(rows), objects, strict=True):
+    keys = plan.keys_of(rows)
+    if plan.loader.multiplies_rows:
+        once = {(key, id(member)): member for key, member in zip(keys, objects, strict=True)}
+        keys, objects = [key for key, _ in once], list(once.values())
+    try:
+        for key, member in zip(keys, objects, strict=True):
             members[key].append(member)
-        return
-    seen: set[tuple[Any, int]] = set()
-    for key, member in zip(plan.keys_of(rows), objects, strict=True):
-        if (key, id(member)) not in seen:
-            seen.add((key, id(member)))
-            members[key].append(member)
+    except KeyError as error:
+        raise _unknown_key(relation, error.args[0]) from None
+
+
+def _unknown_key(relation: RelationShape, key: object) -> InvalidRequestError:
+    """Return the error for a row whose key is only for the database the same as one that was asked for."""
+    return InvalidRequestError(
+        f"{relation.relationship.parent.name}.{relation.relationship.key} cannot be loaded: the database found a row "
+        f"with the key {key!r}, which it takes for one that was asked for and Python does not (a collation that "
+        f"ignores case or trailing blanks?); write keys alike on both sides"
+    )
 
 
 async def _owners(context: SessionContext, states: Sequence[EntityState], columns: Sequence[str]) -> Owners:

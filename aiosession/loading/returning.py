@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import FromClause, Select
+from sqlalchemy import FromClause, Insert, Select
 from sqlalchemy.sql.dml import UpdateBase
 
 from aiosession import core
@@ -20,6 +20,9 @@ from aiosession.loading.shapes import EntityShape, RelationShape, directives_for
 from aiosession.mapping.mapper import AnyMapper, ColumnAttribute, EntityRef
 from aiosession.sql.purity import is_pure
 from aiosession.sql.types import result_processor
+from aiosession.state.settle import park
+from aiosession.state.state import STALE_EPOCH
+from aiosession.state.workspace import Workspace
 from aiosession.transaction.context import SessionContext
 
 
@@ -65,9 +68,22 @@ async def execute_returning(
         rows = await wire.fetch(call.sql, call.values)
     else:
         rows = [row for reply in await wire.fetch_each(call.sql, call.rows) for row in reply]
+    note_write(context.workspace, statement)
     processors = [column.processor for column in call.compiled.columns]
     shape, found = _rows_with_objects(core.returning_columns(statement), processors, rows, run)
     return Result(shape, found)
+
+
+def note_write(workspace: Workspace, statement: UpdateBase) -> None:
+    """Mark the objects stale whose rows *statement* may have changed past the session; a plain INSERT changes none."""
+    if type(statement) is Insert:
+        return
+    plain = core.deannotate(statement.table)
+    for state in workspace.identity_map.live_states():
+        if state.mapper.table is plain:
+            state.epoch = STALE_EPOCH
+            if workspace.parks_stale:
+                park(state, None)
 
 
 def _never(_relation: RelationShape) -> bool:

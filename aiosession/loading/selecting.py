@@ -12,7 +12,7 @@ from aiosession.loading.hydrate import EntitySlots, JoinedSlots
 from aiosession.loading.options import Strategy
 from aiosession.loading.shapes import EntityShape, RelationShape
 from aiosession.mapping.joins import join_conditions
-from aiosession.mapping.mapper import AliasRef, EntityRef
+from aiosession.mapping.mapper import AliasRef, ColumnAttribute, EntityRef
 
 JoinElement: TypeAlias = tuple[Any, Any, Any, Mapping[str, bool]]
 """A join as Core's SELECT holds it: target, on clause, left side, {"isouter", "full"}."""
@@ -33,7 +33,7 @@ class Selection:
 
     def add_entity(self, entity: EntityRef, shape: EntityShape) -> EntitySlots:
         """Add the columns of an entity, and the joins and columns of the relations that come with it."""
-        positions = tuple(self.add_column(entity.column(attribute)) for attribute in shape.columns)
+        positions = tuple(self.add_column(_selected(entity, attribute)) for attribute in shape.columns)
         joined = tuple(self._add_relation(entity, relation) for relation in shape.joined)
         return EntitySlots(shape, positions, joined)
 
@@ -44,6 +44,12 @@ class Selection:
         self.joins.append(relation_join(owner, relation, target))
         self.order_by.extend(target.adapt(clause) for clause in relation.relationship.order_by)
         return JoinedSlots(relation, self.add_entity(target, relation.shape))
+
+
+def _selected(entity: EntityRef, attribute: ColumnAttribute) -> ColumnElement[Any]:
+    column = entity.column(attribute)
+    # The same expression in several aliases would go by one name: Core copies labels together with their names.
+    return column if attribute.expression is None or not entity.is_alias else column.label(None)
 
 
 def anonymous_alias(entity: EntityRef) -> EntityRef:

@@ -5,9 +5,10 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import FromClause
 from typing_extensions import override
 
+from aiosession.errors import near
 from aiosession.mapping.expressions import expression_of
 from aiosession.mapping.inspection import mapper_of
-from aiosession.mapping.mapper import AliasRef, EntityRef, near
+from aiosession.mapping.mapper import AliasRef, EntityRef
 
 T = TypeVar("T")
 

@@ -3,9 +3,9 @@
 from dataclasses import fields
 from typing import Any, cast
 
-from aiosession.errors import ArgumentError, MappingError
+from aiosession.errors import ArgumentError, MappingError, near
 from aiosession.mapping.cascade import Cascade
-from aiosession.mapping.mapper import AnyMapper, Relationship, near
+from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.mapping.relationships import BackrefArguments, RelationshipArguments
 
 _OPTIONS = frozenset(field.name for field in fields(RelationshipArguments)) - {

@@ -1,10 +1,9 @@
 """Say which operations travel from an object along a relation."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from enum import Flag, auto
 
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, near
 
 
 class Cascade(Flag):
@@ -29,7 +28,8 @@ class Cascade(Flag):
         result = cls.NONE
         for word in filter(None, (word.strip() for word in words)):
             if word not in _WORDS:
-                raise ArgumentError(_unknown(word))
+                hint = near(word, _WORDS) or f"; known are {', '.join(sorted(_WORDS))}"
+                raise ArgumentError(f"unknown cascade {word!r}{hint}")
             result |= _WORDS[word]
         return result
 
@@ -44,9 +44,3 @@ _WORDS = {
     "all": Cascade.ALL,
     "none": Cascade.NONE,
 }
-
-
-def _unknown(word: str) -> str:
-    near = get_close_matches(word, _WORDS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_WORDS))}"
-    return f"unknown cascade {word!r}; {hint}"

@@ -7,11 +7,11 @@ from typing import Any, cast
 from sqlalchemy import Column, ColumnElement
 from sqlalchemy.sql import coercions, roles
 
-from aiosession.errors import ArgumentError, MappingError
+from aiosession.errors import ArgumentError, MappingError, near
 from aiosession.mapping.backrefs import existing_reverse, inherits_join, make_reverse
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.directions import ColumnSet, Join, JoinRequest, work_out, work_out_reverse
-from aiosession.mapping.mapper import AnyMapper, Relationship, near
+from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.mapping.names import NameResolver
 from aiosession.mapping.overlaps import Writers, warn_of_overlaps
 from aiosession.mapping.relationships import Direction

@@ -193,14 +193,15 @@ def _references(referring: Column[Any], referred: Column[Any]) -> bool:
 
 
 def _remote_test(request: JoinRequest, condition: ColumnElement[bool], in_foreign: Test) -> Test:
+    target = None if request.parent is request.target else request.target
     if any(is_remote(column) for column in columns_in(condition)):
-        return is_remote
+        return lambda column: is_remote(column) or plain(column).table is target
     if request.remote_side is not None:
         side = request.remote_side
-        return lambda column: plain(column) in side
-    if request.parent is request.target:
+        return lambda column: plain(column) in side or plain(column).table is target
+    if target is None:
         return in_foreign
-    return lambda column: plain(column).table is request.target
+    return lambda column: plain(column).table is target
 
 
 def _direction(request: JoinRequest, condition: ColumnElement[bool], pairs: ColumnPairs) -> Direction:

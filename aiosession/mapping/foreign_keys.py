@@ -59,7 +59,7 @@ def _refers_to(constraint: ForeignKeyConstraint, table: Table) -> bool:
 def unresolved(*tables: Table) -> tuple[str, ...]:
     """Describe the foreign keys of *tables* that name a table or column which does not exist."""
     problems = []
-    for foreign_key in (key for table in tables for key in table.foreign_keys):
+    for foreign_key in (key for table in dict.fromkeys(tables) for key in table.foreign_keys):
         try:
             foreign_key.column  # noqa: B018 - resolving is what raises
         except core_exc.NoReferenceError:

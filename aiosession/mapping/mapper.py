@@ -6,7 +6,6 @@ resolves or checks anything: :mod:`aiosession.mapping.configure` fills in what f
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Column, ColumnElement, FromClause, MetaData, Table
@@ -14,7 +13,7 @@ from sqlalchemy.sql.util import ClauseAdapter
 from typing_extensions import override
 
 from aiosession.core import ENTITY_ANNOTATION, CacheKeyed, annotate
-from aiosession.errors import ArgumentError, InvalidRequestError
+from aiosession.errors import ArgumentError, InvalidRequestError, near
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.relationships import CollectionFactory, Direction, LazyStrategy, RelationshipArguments
 
@@ -314,9 +313,3 @@ class AliasRef(EntityRef, CacheKeyed):
     @override
     def __repr__(self) -> str:
         return f"<AliasRef {self.mapper.name} as {self.alias_name or 'anonymous'}>"
-
-
-def near(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """``"; did you mean 'x'?"`` if something known looks like *word*, else nothing."""
-    matches = get_close_matches(word, list(known), n=2)
-    return f"; did you mean {' or '.join(map(repr, matches))}?" if matches else ""

@@ -8,8 +8,7 @@ from typing import Any, Final, cast
 import sqlalchemy
 from sqlalchemy import Table
 
-from aiosession.errors import MappingError
-from aiosession.mapping.mapper import near
+from aiosession.errors import MappingError, near
 from aiosession.mapping.sides import foreign, remote
 
 _DOTTED: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -90,6 +89,8 @@ class NameResolver:
         found = argument() if callable(argument) else argument
         if isinstance(found, str):
             found = self._tables[found] if found in self._tables else self.expression(found)
+        if isinstance(found, _Path):
+            raise MappingError(f"secondary= names {argument!r}, which is no table{near(str(argument), self._tables)}")
         if isinstance(found, Table):
             return found
         raise MappingError(f"secondary= has to be a Table, its name, or a callable returning it, not {found!r}")

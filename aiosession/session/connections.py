@@ -12,7 +12,7 @@ from aiosession.engine.options import checked
 from aiosession.engine.stack import TransactionStack
 from aiosession.engine.transaction import AsyncTransaction, TransactionState
 from aiosession.engine.wire import EngineConnection
-from aiosession.errors import InvalidRequestError
+from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.session.bind_arguments import bind_of
 from aiosession.session.querying import Options
 from aiosession.transaction.bind import BindTransaction
@@ -73,9 +73,14 @@ async def open_connection(
 ) -> AsyncConnection:
     """Return the connection of the transaction on a bind, begun now if it was not."""
     ctx.check_open()
-    chosen = checked(execution_options) if execution_options else {}
+    options = checked(execution_options) if execution_options else {}
+    for name in options:
+        if name not in _OF_THE_TRANSACTION:
+            raise ArgumentError(
+                f"connection() takes execution options of the transaction ({', '.join(_OF_THE_TRANSACTION)}); {name} "
+                f"is set for the engine: AsyncSession(engine.execution_options({name}=...))"
+            )
     with ctx.bound_to(await bind_of(ctx, None, bind_arguments)):
-        options = {name: chosen[name] for name in _OF_THE_TRANSACTION if name in chosen}
         share = await ctx.share(options=replace(ctx.options, **options) if options else None)
     if isinstance(share.bind, AsyncConnection):
         return share.bind

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
-from aiosession.errors import ArgumentError, InvalidRequestError
+from aiosession.errors import ArgumentError, InvalidRequestError, near
 from aiosession.loading import load as loading
 from aiosession.mapping.cascade import Cascade
-from aiosession.mapping.mapper import near
 from aiosession.state.attributes import is_modified as has_changes
 from aiosession.state.cascade import reachable
 from aiosession.state.history import history_of
@@ -122,7 +121,7 @@ def is_modified(obj: object, *, include_collections: bool) -> bool:
         return has_changes(obj)
     relations = state.mapper.relationships
     names = [name for name in state.committed or () if name not in relations or not relations[name].uselist]
-    return any(history_of(state, name).has_changes for name in names)
+    return any(history_of(state, name) for name in names)
 
 
 @contextmanager

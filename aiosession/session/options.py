@@ -6,8 +6,7 @@ from typing import Any, NoReturn
 
 from aiosession.drivers.protocol import TransactionOptions
 from aiosession.engine.options import isolation_level as checked_level
-from aiosession.errors import ArgumentError
-from aiosession.mapping.mapper import near
+from aiosession.errors import ArgumentError, near
 
 DEFAULT_OPTIONS = TransactionOptions()
 """How the transaction of a session begins that nothing was said about."""

@@ -3,25 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypedDict
 
-from sqlalchemy import ClauseElement, Update, UpdateBase
+from sqlalchemy import ClauseElement, Update
 
 from aiosession import core
+from aiosession.engine.execution import AnyResult, Parameters
 from aiosession.engine.options import checked as checked_options
-from aiosession.engine.result import Result
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, near
 from aiosession.loading import get as getting
 from aiosession.loading import query
 from aiosession.loading.options import LoadOption
-from aiosession.mapping.mapper import AnyMapper, near
+from aiosession.mapping.mapper import AnyMapper
 from aiosession.session.bind_arguments import bind_of
 from aiosession.session.lifecycle import Lock, lock_arguments
-from aiosession.state.settle import park
-from aiosession.state.state import STALE_EPOCH
 from aiosession.transaction.context import SessionContext
 
-Parameters: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Options: TypeAlias = Mapping[str, Any]
-AnyResult: TypeAlias = Result[*tuple[Any, ...]]
 
 _LONGEST: Final = 60
 
@@ -54,25 +50,10 @@ async def execute(ctx: SessionContext, statement: object, params: Parameters | N
             "without it every set of values would be written to all rows"
         )
     if not how:
-        result = await query.execute(ctx, clause, params, {})
-    else:
-        options = execution_options(how, How)
-        with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"))):
-            result = await query.execute(ctx, clause, params, options)
-    if isinstance(clause, UpdateBase):
-        turn_stale(ctx, clause.table)
-    return result
-
-
-def turn_stale(ctx: SessionContext, table: object) -> None:
-    """Mark the objects stale whose rows are in *table*, because a statement has written to it past the session."""
-    workspace = ctx.workspace
-    plain = core.deannotate(table) if isinstance(table, ClauseElement) else table
-    for state in workspace.identity_map.live_states():
-        if state.mapper.table is plain:
-            state.epoch = STALE_EPOCH
-            if workspace.parks_stale:
-                park(state, None)
+        return await query.execute(ctx, clause, params, {})
+    options = execution_options(how, How)
+    with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"))):
+        return await query.execute(ctx, clause, params, options)
 
 
 async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: HowToGet) -> Any:

@@ -13,6 +13,7 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 from typing_extensions import TypeVarTuple, Unpack
 
 from aiosession.engine.engine import AsyncConnection
+from aiosession.engine.execution import Parameters
 from aiosession.engine.result import Result, ScalarResult
 from aiosession.engine.streaming import AsyncResult, AsyncScalarResult
 from aiosession.errors import ObjectNotFoundError
@@ -28,7 +29,7 @@ from aiosession.session.lifecycle import Lock
 from aiosession.session.making import OverriddenLocate, make_context
 from aiosession.session.objects import ObjectSet
 from aiosession.session.options import option_names, refuse_unknown
-from aiosession.session.querying import How, HowToGet, Options, Parameters
+from aiosession.session.querying import How, HowToGet, Options
 from aiosession.state.identity import IdentityMap
 from aiosession.transaction.bind import Bind
 from aiosession.unit_of_work.plan import FlushPlan
@@ -97,8 +98,8 @@ class AsyncSession:
 
     async def delete(self, instance: object) -> None:
         """Have an object's row deleted by the next flush, with all that the delete cascade reaches."""
-        with self.context.guard.enter("delete"):
-            lifecycle.delete(self.context, instance)
+        self.context.guard.check("delete")
+        lifecycle.delete(self.context, instance)
 
     def expire(self, instance: object, attribute_names: Iterable[str] | None = None) -> None:
         """Throw away an object's unflushed changes and mark its values stale: all, or those of some attributes."""

@@ -5,13 +5,13 @@ Between two chunks the session is free for other operations; a chunk is one oper
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import ClauseElement, Select
 
 from aiosession import core
 from aiosession.drivers.protocol import Row
-from aiosession.engine.execution import prepare, shape_of
+from aiosession.engine.execution import DEFAULT_CHUNK, Parameters, prepare, shape_of
 from aiosession.engine.row import ResultShape
 from aiosession.engine.streaming import AsyncResult, RowSource
 from aiosession.errors import ArgumentError
@@ -20,15 +20,12 @@ from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session.bind_arguments import bind_of
-from aiosession.session.querying import How, Options, Parameters, checked, execution_options
+from aiosession.session.querying import How, Options, checked, execution_options
 from aiosession.sql.compiled import CompiledStatement
 from aiosession.transaction.bind import BindTransaction
 from aiosession.transaction.context import SessionContext
 
-Values: TypeAlias = tuple[Any, ...]
-
-DEFAULT_CHUNK: Final = 1000
-"""Rows that are fetched at once if ``yield_per`` does not say otherwise."""
+Values: TypeAlias = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Cursor:
     values: Sequence[object]
     shape: ResultShape
     plan: QueryPlan | None
-    process: Callable[[Sequence[Row]], list[Values]]
+    process: Callable[[Sequence[Row]], Sequence[Values]]
 
 
 async def stream(
@@ -105,7 +102,7 @@ async def _chunks(
         await rows.aclose()
 
 
-async def _made(ctx: SessionContext, cursor: Cursor, rows: Sequence[Row], options: Options) -> list[Values]:
+async def _made(ctx: SessionContext, cursor: Cursor, rows: Sequence[Row], options: Options) -> Sequence[Values]:
     """Return the rows of the result, objects in the places of entities."""
     if cursor.plan is None:
         return cursor.process(rows)

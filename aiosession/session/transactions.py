@@ -81,15 +81,16 @@ async def commit(ctx: SessionContext) -> None:
     ctx.check_open()
     level = ctx.enter()
     level.check()
-    await flush(ctx, is_last=True)
-    root = _close_savepoints(ctx, TransactionState.COMMITTED)
     try:
-        await root.commit()
+        await flush(ctx, is_last=True)
+        level = _close_savepoints(ctx, TransactionState.COMMITTED)
+        await level.commit()
     finally:
         # A caller who is cancelled while COMMIT is on its way still has a committed transaction.
-        if root.state is TransactionState.COMMITTED:
+        if level.state is TransactionState.COMMITTED and not level.is_nested:
             ctx.level = None
             ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
+        level.raise_postponed()
 
 
 async def rollback(ctx: SessionContext) -> None:

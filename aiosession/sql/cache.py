@@ -32,17 +32,34 @@ class _Known:
 
 
 class StatementCache:
-    """Compiled statements of one dialect; bounded, the least recently used shape goes first."""
+    """Compiled statements of one dialect; bounded, the least recently used shape goes first.
 
-    def __init__(self, dialect: Dialect, size: int = 500, *, hide_parameters: bool = False) -> None:
+    *schemas* are the names that stand for other names of schemas in everything compiled here.
+    """
+
+    def __init__(
+        self, dialect: Dialect, size: int = 500, *, hide_parameters: bool = False, schemas: SchemaMap | None = None
+    ) -> None:
         self.dialect: Final = dialect
         self.size: Final = size
         self.hide_parameters: Final = hide_parameters
+        self.schemas: Final = schemas
+        self._by_schemas = {frozenset((schemas or {}).items()): self}
         self._shapes: Final[OrderedDict[tuple[object, ...], CompiledStatement]] = OrderedDict()
         self._known: Final[dict[tuple[object, ...] | int, _Known]] = {}
 
     def __len__(self) -> int:
         return len(self._shapes)
+
+    def for_schemas(self, schemas: SchemaMap | None) -> "StatementCache":
+        """Return the cache for other names of schemas, the same one for the same names."""
+        names = frozenset((schemas or {}).items())
+        found = self._by_schemas.get(names)
+        if found is None:
+            found = StatementCache(self.dialect, self.size, hide_parameters=self.hide_parameters, schemas=schemas)
+            found._by_schemas = self._by_schemas
+            self._by_schemas[names] = found
+        return found
 
     def clear(self) -> None:
         """Forget every compiled statement."""
@@ -64,6 +81,8 @@ class StatementCache:
         """
         if column_keys is not None and not isinstance(statement, ValuesBase):
             column_keys = None
+        if schema_translate_map is None:
+            schema_translate_map = self.schemas
         identity: tuple[object, ...] | int = id(statement)
         if column_keys is not None or many or schema_translate_map:
             identity = (identity, *_variant(column_keys, many, schema_translate_map))

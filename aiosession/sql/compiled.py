@@ -5,7 +5,6 @@ Pure and immutable once built; filling in values is a loop over slots prepared h
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any, Final, cast
 
@@ -138,8 +137,7 @@ class CompiledStatement:
         known = {slot.key for slot in self.slots} | {slot.name for slot in self.slots}
         for name in names:
             if name not in known:
-                near = get_close_matches(str(name), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = errors.near(str(name), known)
                 raise errors.ArgumentError(f"{name!r} is not a column or parameter of: {self.sql}{hint}")
 
     def process(self, rows: Sequence[Sequence[object]]) -> list[tuple[Any, ...]]:

@@ -54,6 +54,8 @@ class WriteKind(Enum):
     UPDATE = "UPDATE"
     DELETE = "DELETE"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python; shapes are looked up for every batch
+
 
 @dataclass(frozen=True, slots=True)
 class WriteShape:

@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from aiosession.mapping.mapper import near
+from aiosession.errors import near
 from aiosession.state.attributes import read
 from aiosession.state.relations import is_known_empty
 from aiosession.state.state import EntityState, is_stale, state_of

@@ -1,7 +1,7 @@
 """Walk from an object along its relations, over what is in memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from aiosession.mapping.cascade import Cascade
@@ -65,12 +65,3 @@ def neighbours(state: EntityState, cascade: Cascade) -> list[tuple[object, Relat
         else:
             found.append((value, relationship))
     return found
-
-
-def related(state: EntityState, relationship: Relationship) -> Iterable[object]:
-    """Return the objects that a relation holds in memory, with additions to a collection that is not loaded."""
-    value = state.values().get(relationship.key)
-    if value is not None:
-        return members(value) if relationship.uselist else (value,)
-    pending = state.pending
-    return pending[relationship.key].added if pending is not None and relationship.key in pending else ()

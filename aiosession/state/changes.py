@@ -1,11 +1,13 @@
 """Note that an attribute is about to change, or that a relation's parent did."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.mapper import Relationship
 from aiosession.state.contents import members
 from aiosession.state.lifecycle import DELETED
-from aiosession.state.state import EntityState
+from aiosession.state.state import EntityState, state_or_none
 from aiosession.state.values import NO_VALUE
 
 
@@ -73,10 +75,10 @@ def lose_parent(state: EntityState, relationship: Relationship, parent: EntitySt
         workspace.drop_pending(state)
 
 
-def is_orphan(state: EntityState) -> bool:
-    """Whether an object was removed from its parent by a delete-orphan relation and has no other one.
-
-    Known from removals only: an object that was never removed is believed to have its parent.
-    """
-    parents = state.parents
-    return parents is not None and None in parents.values()
+def regain_members(state: EntityState, relationship: Relationship, held: Iterable[object]) -> None:
+    """Note that what a delete-orphan relation had lost is its own again: the change was undone."""
+    if Cascade.DELETE_ORPHAN in relationship.cascade:
+        for member in held:
+            other = state_or_none(member)
+            if other is not None and other.parents is not None:
+                gain_parent(other, relationship, state)

@@ -24,7 +24,6 @@ class History(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.added or self.deleted)
 
-    @property
     def has_changes(self) -> bool:
         """Whether a flush would have something to write."""
         return bool(self)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiosession.mapping.mapper import IdentityKey
+from aiosession.state.changes import regain_members
 from aiosession.state.contents import members
 from aiosession.state.identity import IdentityMap
 from aiosession.state.lifecycle import PENDING, PERSISTENT
@@ -134,8 +135,14 @@ def set_loaded(state: EntityState, key: str, value: object) -> None:
     """Set a value as read from the database; an unflushed change of it is lost."""
     state.values()[key] = value
     committed = state.committed
-    if committed is not None and committed.pop(key, NO_VALUE) is not NO_VALUE and not committed:
-        state.committed = None
+    if committed is not None and key in committed:
+        del committed[key]
+        if not committed:
+            state.committed = None
+        relationship = state.mapper.relationships.get(key)
+        if relationship is not None and value is not None:
+            held = members(value) if relationship.uselist else (value,)
+            regain_members(state, relationship, held)
     if state.expired is not None:
         state.expired.discard(key)
     if state.parked is not None:

@@ -70,6 +70,7 @@ class EntityState(weakref.ref[Any]):
         "parents",
         "parked",
         "pending",
+        "was_deleted",
         "workspace_ref",
     )
 
@@ -90,6 +91,8 @@ class EntityState(weakref.ref[Any]):
     group: "LoadGroup[EntityState] | None"
     inserted_here: bool
     """Whether this session inserted the row: relations never touched are known to be empty."""
+    was_deleted: bool
+    """Whether a committed transaction deleted the row."""
     parents: "dict[Relationship, EntityState | None] | None"
     """For delete-orphan relations that were changed: the parent now, None where the object was removed."""
     parked: dict[str, object] | None
@@ -164,6 +167,7 @@ _DEFAULTS: Final[dict[str, object]] = {
     **dict.fromkeys(EntityState.__slots__),
     "epoch": 0,
     "inserted_here": False,
+    "was_deleted": False,
     "lifecycle": TRANSIENT,
 }
 

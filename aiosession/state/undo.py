@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiosession.mapping.mapper import IdentityKey, Relationship
+from aiosession.state.changes import regain_members
 from aiosession.state.contents import members, refill
 from aiosession.state.pending import PendingChanges
 from aiosession.state.state import STATE_KEY, EntityState
@@ -100,19 +101,24 @@ def put_back(state: EntityState, obj: Any, old: Mapping[str, object]) -> None:
             values.pop(key, None)
         else:
             values[key] = value
+            if key in relations and value is not None:
+                regain_members(state, relations[key], (value,))
     for key, value in collections:
         _put_back_collection(values, key, value)
+        if isinstance(value, tuple):
+            regain_members(state, relations[key], value)
 
 
 def undo_unflushed(state: EntityState, obj: object, names: Iterable[str] | None = None) -> None:
     """Throw away what was changed and not flushed: all of it, or that of some attributes."""
     _undo_committed(state, obj, names)
+    pending = state.pending or {}
+    for name in list(pending) if names is None else names:
+        if name in pending:
+            regain_members(state, state.mapper.relationships[name], pending.pop(name).removed)
     if names is None:
         state.pending = None
         state.parents = None
-    elif state.pending is not None:
-        for name in names:
-            state.pending.pop(name, None)
 
 
 def _undo_committed(state: EntityState, obj: object, names: Iterable[str] | None) -> None:

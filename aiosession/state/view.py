@@ -121,6 +121,11 @@ class InstanceState:
         return self.lifecycle is DETACHED
 
     @property
+    def was_deleted(self) -> bool:
+        """Whether the object's row was deleted, in this transaction or by one that was committed."""
+        return self.deleted or self._state.was_deleted
+
+    @property
     def session(self) -> Any:
         """The session that the object is in, or None."""
         workspace = workspace_of(self.object)

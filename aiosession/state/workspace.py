@@ -40,7 +40,7 @@ class Workspace:
         self._owner = None if owner is None else weakref.ref(owner)
         self._frames = [Frame()]
 
-    # -- asking
+    # Asking
 
     @property
     def stale_reads(self) -> Literal["return", "raise"]:
@@ -84,7 +84,7 @@ class Workspace:
         """Return all pending and persistent objects."""
         return [*self.new.values(), *self.identity_map.values()]
 
-    # -- taking in and letting go
+    # Taking in and letting go
 
     def add(self, obj: object) -> None:
         """Take in an object and what the save-update cascade reaches from it; nothing is taken in on an error."""
@@ -163,6 +163,8 @@ class Workspace:
                 f"{state.describe()} has been deleted in this transaction; roll back to have it again, or add "
                 f"a new object"
             )
+        if state.was_deleted:
+            raise InvalidRequestError(f"the row of {state.describe()} has been deleted; add a new object instead")
         if state.key is not None:
             self.identity_map.check(state.key, state)
 
@@ -187,7 +189,7 @@ class Workspace:
             self.identity_map.discard(state.key, state)
         state.release()
 
-    # -- what a flush reports
+    # What a flush reports
 
     def mark_deleted(self, state: EntityState) -> None:
         """Have the row of a persistent object deleted by the next flush; a detached object is taken in first."""
@@ -284,7 +286,7 @@ class Workspace:
         elif state.lifecycle is PERSISTENT and state not in self.dirty:
             self.dirty[state] = state()
 
-    # -- staleness
+    # Staleness
 
     def expire(self, state: EntityState, names: Iterable[str] | None = None) -> None:
         """Throw away unflushed changes and mark values stale: all, or those of some attributes."""
@@ -314,7 +316,7 @@ class Workspace:
             for state in self.identity_map.live_states():
                 settle.park(state, None)
 
-    # -- transactions
+    # Transactions
 
     def push_frame(self) -> None:
         """Begin recording for a transaction or savepoint."""
@@ -338,6 +340,7 @@ class Workspace:
             for state in frame.deleted:
                 if state.lifecycle is DELETED:
                     state.release()
+                    state.was_deleted = True
         self._frames = [Frame()]
         if expire:
             self._turn_stale()

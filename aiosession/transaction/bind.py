@@ -15,9 +15,10 @@ from aiosession import aio
 from aiosession.drivers.protocol import Reply, Row, TransactionOptions, TransactionStatus
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.engine.options import AUTOCOMMIT
+from aiosession.engine.stack import has_no_answer
 from aiosession.engine.transaction import AsyncTransaction
 from aiosession.engine.wire import EngineConnection
-from aiosession.errors import CommitOutcomeUnknownError, DisconnectError, PendingRollbackError, ResourceClosedError
+from aiosession.errors import CommitOutcomeUnknownError, DatabaseError, PendingRollbackError, ResourceClosedError
 
 Bind: TypeAlias = AsyncEngine | AsyncConnection
 Chunks: TypeAlias = AsyncGenerator[list[Row], None]
@@ -121,8 +122,10 @@ class BindTransaction:
         if not self.is_joined:
             try:
                 await transaction.commit()
-            except DisconnectError as error:
-                raise CommitOutcomeUnknownError(error, self.resolve) from error
+            except DatabaseError as error:
+                if has_no_answer(error):
+                    raise CommitOutcomeUnknownError(error, self.resolve) from error
+                raise
         await self.leave()
 
     async def roll_back(self) -> None:

@@ -3,19 +3,17 @@
 `BorrowedWire` is for reads; `LoneWire` for a write that is a whole transaction by itself.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from aiosession import aio
 from aiosession.drivers.protocol import Reply, Row
 from aiosession.engine.engine import AsyncEngine
+from aiosession.engine.stack import COMMIT_DEADLINE, has_no_answer, nobody_knows
 from aiosession.engine.wire import EngineConnection
-from aiosession.errors import CommitOutcomeUnknownError, DisconnectError
+from aiosession.errors import CommitOutcomeUnknownError
 
 _T = TypeVar("_T")
-
-COMMIT_DEADLINE: Final = 30.0
-"""Seconds that a COMMIT, shielded from cancellation, may take before its outcome counts as unknown."""
 
 
 class BorrowedWire:
@@ -68,12 +66,16 @@ class BorrowedWire:
 
 
 class LoneWire:
-    """Runs one write without BEGIN: the statement commits itself, so it is shielded as a COMMIT is."""
+    """Runs one write without BEGIN: the statement commits itself, so it is shielded as a COMMIT is.
 
-    __slots__ = ("_engine",)
+    A cancellation of the caller while the write succeeds goes to *postpone*, to be raised when the objects know of it.
+    """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    __slots__ = ("_engine", "_postpone")
+
+    def __init__(self, engine: AsyncEngine, postpone: Callable[[BaseException], None]) -> None:
         self._engine: Final = engine
+        self._postpone: Final = postpone
 
     async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run one statement and return all its rows."""
@@ -101,14 +103,17 @@ class LoneWire:
         return await self._shielded(connection, connection.run(sql, parameters))
 
     async def _shielded(self, connection: EngineConnection, statement: Coroutine[Any, Any, _T]) -> _T:
+        results: list[_T] = []
         try:
-            return await aio.finish(statement, deadline=COMMIT_DEADLINE)
-        except (TimeoutError, DisconnectError) as error:
-            raise CommitOutcomeUnknownError(error, _nobody_knows) from error
-        finally:
-            await self._engine.release(connection)
-
-
-async def _nobody_knows() -> bool | None:
-    """Answer for a write that left no trace to ask for."""
-    return None
+            try:
+                results.append(await aio.finish(statement, deadline=COMMIT_DEADLINE, keep=results))
+            finally:
+                await self._engine.release(connection)
+        except BaseException as error:
+            if results:
+                self._postpone(error)
+            elif has_no_answer(error):
+                raise CommitOutcomeUnknownError(error, nobody_knows) from error
+            else:
+                raise
+        return results[0]

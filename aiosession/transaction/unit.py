@@ -12,9 +12,10 @@ from aiosession import aio
 from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
+from aiosession.engine.stack import COMMIT_DEADLINE
 from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, PendingRollbackError
 from aiosession.transaction.bind import Bind, BindTransaction
-from aiosession.transaction.loose import COMMIT_DEADLINE, BorrowedWire, LoneWire
+from aiosession.transaction.loose import BorrowedWire, LoneWire
 
 CLEANUP_DEADLINE: Final = 2.0
 """Seconds that a rollback, shielded from cancellation, may take before its connections are dropped."""
@@ -57,7 +58,7 @@ def advance(current: TransactionState, wanted: TransactionState) -> TransactionS
 class SessionTransaction:
     """One level of a session's transaction: the outermost, or a savepoint on every bind in use."""
 
-    __slots__ = ("cause", "is_explicit", "options", "parent", "savepoints", "shares", "state")
+    __slots__ = ("cause", "interruption", "is_explicit", "options", "parent", "savepoints", "shares", "state")
 
     def __init__(self, options: TransactionOptions, *, is_explicit: bool = False) -> None:
         self.options: Final = options
@@ -66,6 +67,8 @@ class SessionTransaction:
         self.state = TransactionState.ACTIVE
         self.cause: BaseException | None = None
         """Why the level failed."""
+        self.interruption: BaseException | None = None
+        """What came while the one write of the transaction was on its way, which took place all the same."""
         self.parent: SessionTransaction | None = None
         self.savepoints: tuple[str, ...] = ()
         """The savepoints that surround a statement of this level, outermost first."""
@@ -117,7 +120,7 @@ class SessionTransaction:
                 if (pure and not needs_transaction) or level == AUTOCOMMIT:
                     return BorrowedWire(bind)
                 if lone and not (needs_transaction or self.options.read_only or bind.options.get("read_only")):
-                    return LoneWire(bind)
+                    return LoneWire(bind, self.postpone)
             share = self.shares[bind] = BindTransaction(bind, self.options)
         return await share.open(self.savepoints, write=write)
 
@@ -158,6 +161,16 @@ class SessionTransaction:
             self.fail(error)
             raise
         self.state = advance(self.state, TransactionState.COMMITTED)
+
+    def postpone(self, interruption: BaseException) -> None:
+        """Keep a cancellation until the objects know of the write that it came too late for."""
+        self.interruption = interruption
+
+    def raise_postponed(self) -> None:
+        """Deliver the cancellation that was kept."""
+        interruption, self.interruption = self.interruption, None
+        if interruption is not None:
+            raise interruption
 
     # Ending
 

@@ -3,13 +3,26 @@
 Only what is wrong on every database is refused here; the rest is for the type's processor, the driver and the database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Boolean, ClauseElement, Date, DateTime, Float, Integer, Interval, LargeBinary, String, Time, Uuid
+from sqlalchemy import (
+    Boolean,
+    ClauseElement,
+    Date,
+    DateTime,
+    Float,
+    Integer,
+    Interval,
+    LargeBinary,
+    Numeric,
+    String,
+    Time,
+    Uuid,
+)
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.sql.type_api import TypeEngine
 
@@ -56,6 +69,27 @@ def _judge(type_: TypeEngine[Any], kind: type) -> bool:
             protocol = _PROTOCOLS.get(family)
             return issubclass(kind, accepted) or (protocol is not None and hasattr(kind, protocol))
     return True
+
+
+def unreadable(type_: TypeEngine[Any], values: Iterable[object]) -> str | None:
+    """Return the first text among *values* that a column of *type_*, which takes texts, cannot read."""
+    read = _reader(type_)
+    if read is not None:
+        for value in values:
+            if type(value) is str:
+                try:
+                    read(value)
+                except (ValueError, ArithmeticError):
+                    return value
+    return None
+
+
+def _reader(type_: TypeEngine[Any]) -> Callable[[str], object] | None:
+    if isinstance(type_, EnumType):
+        return type_.enums.index
+    if isinstance(type_, Uuid):
+        return UUID
+    return Decimal if isinstance(type_, Numeric) else None
 
 
 def is_expression_type(kind: type) -> bool:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import JSON, Column, ColumnDefault, Identity, Integer, null
+from sqlalchemy import JSON, Column, ColumnDefault, ColumnElement, Identity, Integer, literal_column, null
 from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.sql.type_api import TypeEngine
 
@@ -189,6 +189,17 @@ def _source(column: Column[Any]) -> Source:
         or column is core.autoincrement_column(column.table)
     )
     return Source.SERVER if is_made else Source.NOWHERE
+
+
+def stored_default(column: Column[Any]) -> ColumnElement[Any]:
+    """Return as SQL what the database puts into a column that gets no value; the column itself if that is unknown."""
+    default: Any = column.default or column.server_default
+    if isinstance(default, DatabaseSequence):
+        return default.next_value()
+    arg = getattr(default, "arg", None)
+    if isinstance(arg, str):
+        return literal_column("'" + arg.replace("'", "''") + "'")
+    return column if arg is None else arg
 
 
 def _changes_at_update(column: Column[Any]) -> bool:

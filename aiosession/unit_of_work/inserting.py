@@ -15,9 +15,9 @@ from aiosession.errors import FlushError
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.writes import WriteKind, WriteShape
 from aiosession.state.contents import members
-from aiosession.state.state import STATE_KEY, EntityState
+from aiosession.state.state import STATE_KEY, EntityState, state_of
 from aiosession.state.values import is_expression
-from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse
+from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse, unreadable
 from aiosession.unit_of_work.columns import NULL, ColumnRole, RowSoFar, Source, columns_of
 from aiosession.unit_of_work.keys import Keys
 from aiosession.unit_of_work.linking import Link, Links, check_present
@@ -48,6 +48,23 @@ class Inserting:
 
     def batches(self) -> list[Batch]:
         """Return the batches: usually one, more where some objects have values for what the database fills in."""
+        self._work_out()
+        return [batch for rows in self._alike() for batch in self._batches_of(rows)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the values of the rows by attribute, without those that only the database makes."""
+        self._work_out()
+        columns = [(role, values) for role, values in self.values.items() if role.key]
+        return [
+            {
+                role.key: values[number]
+                for role, values in columns
+                if role.source is not Source.SERVER or values[number] is not None
+            }
+            for number in range(len(self.states))
+        ]
+
+    def _work_out(self) -> None:
         self._take_values()
         for reference in relations_of(self.mapper).references:
             self._refer(reference)
@@ -55,7 +72,6 @@ class Inserting:
             self._apply_links()
         self._fill_in()
         self._check()
-        return [batch for rows in self._alike() for batch in self._batches_of(rows)]
 
     # Values
 
@@ -86,6 +102,8 @@ class Inserting:
         self.seen.append((key, targets))
         known = {id(target): target for target in targets if target is not None}
         usable = {place: target for place, target in known.items() if self._is_usable(reference, target)}
+        if reference.is_late:
+            self._defer(reference, targets, usable)
         for source, destination in reference.pairs:
             of_target = {place: self.keys.of_object(target, source) for place, target in usable.items()}
             column = self._own(destination)
@@ -100,15 +118,19 @@ class Inserting:
         if not work.is_present(other):
             number = next(n for n, each in enumerate(self.dicts) if each.get(reference.key) is target)
             return check_present(work, self.states[number], reference.relationship, other)
-        if reference.is_late and other in work.inserts:
-            reason = Reason(Why.POST_UPDATE, (f"{self.mapper.name}.{reference.key}",))
-            self.links.late += (
-                Link(state, reference, other, reason)
-                for state, each in zip(self.states, self.dicts, strict=True)
-                if each.get(reference.key) is target
-            )
-            return False
         return True
+
+    def _defer(self, reference: ForeignKey, targets: Sequence[Any], usable: dict[int, Any]) -> None:
+        """Leave references to rows that this flush inserts to UPDATEs after it; they are taken out of *usable*."""
+        reason = Reason(Why.POST_UPDATE, (f"{self.mapper.name}.{reference.key}",))
+        new = {place: state_of(each) for place, each in usable.items() if state_of(each) in self.keys.work.inserts}
+        for place in new:
+            del usable[place]
+        self.links.late += (
+            Link(state, reference, new[id(target)], reason)
+            for state, target in zip(self.states, targets, strict=True)
+            if id(target) in new
+        )
 
     def _note_key(self, number: int, key: str, value: object) -> None:
         if self.columns.by_key[key].is_primary_key:
@@ -168,6 +190,9 @@ class Inserting:
             wrong = [kind for kind in misfits(role.column.type, kinds) if not is_expression_type(kind)]
             if wrong:
                 raise refuse(self.mapper, role, next(value for value in values if type(value) in wrong))
+            text = unreadable(role.column.type, values) if str in kinds else None
+            if text is not None:
+                raise refuse(self.mapper, role, text)
 
     # Batches
 

@@ -40,8 +40,11 @@ class Links:
     disconnected: dict[Association, list[tuple[EntityState, EntityState]]] = field(default_factory=dict)
 
     def add(self, link: Link) -> None:
-        """Take in a foreign key; a later one for the same column wins."""
-        self.by_state.setdefault(link.state, []).append(link)
+        """Take in a foreign key; a later one for the same column wins, and what refers again is not released."""
+        held = self.by_state.setdefault(link.state, [])
+        if held and link.target is not None:
+            held[:] = [each for each in held if each.target is not None or each.foreign_key is not link.foreign_key]
+        held.append(link)
 
 
 def find_links(work: Worklist) -> Links:
@@ -113,10 +116,6 @@ def _add(work: Worklist, links: Links, state: EntityState) -> None:
 
 def _release(links: Links, state: EntityState, child: ForeignKey) -> None:
     """Have the row of *state* refer to nothing any more."""
-    keys = {attribute.key for attribute in state.mapper.primary_key_attributes}
-    blanked = next((destination for _, destination in child.pairs if destination in keys), None)
-    if blanked is not None and state.key is not None:
-        raise cannot_blank(state, child.relationship, blanked)
     links.add(Link(state, child, None, Reason(Why.FOREIGN_KEY, (_name(child.relationship),))))
 
 

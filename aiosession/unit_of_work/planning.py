@@ -11,7 +11,7 @@ from typing import Any
 from aiosession.errors import CircularDependencyError, FlushError
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.writes import WriteKind, WriteShape
-from aiosession.state.state import EntityState
+from aiosession.state.state import EntityState, state_of
 from aiosession.unit_of_work.columns import RowSoFar, client_role
 from aiosession.unit_of_work.inserting import Inserting
 from aiosession.unit_of_work.keys import Keys
@@ -36,7 +36,7 @@ class _Planning:
         self.work = work
         self.keys = Keys(work)
         self.links: Links = find_links(work)
-        self.replaced = _replaced(work) if work.deletes and work.inserts else {}
+        self.replaced = self._replaced() if work.deletes and work.inserts else {}
         self.updating: dict[AnyMapper, Updating] = {}
 
     def batches(self) -> list[Batch]:
@@ -66,7 +66,7 @@ class _Planning:
         states = dict.fromkeys(chain(work.inserts, work.updates))
         states.update((state, None) for state in self.links.by_state if state not in work.deletes)
         by_mapper = _by_mapper(states)
-        for group in components(list(by_mapper), _requirements(by_mapper)):
+        for group in _in_order(by_mapper):
             if len(group) == 1 and not _is_self_referring(group[0]):
                 yield from self._save(group[0], by_mapper[group[0]])
             else:
@@ -90,8 +90,38 @@ class _Planning:
             yield from self._updating(mapper).batches([state for state in states if state not in inserts])
 
     def _replacements(self, mapper: AnyMapper, states: Sequence[EntityState]) -> list[Batch]:
+        if not states:
+            return []
         updating = self._updating(mapper)
-        return updating.batches_of([updating.replacement(state) for state in states]) if states else []
+        rows = Inserting(mapper, states, self.keys, self.links).rows()
+        found = [
+            updating.replacement(state, self.replaced[state], row) for state, row in zip(states, rows, strict=True)
+        ]
+        return updating.batches_of([row for row in found if row.values])
+
+    def _replaced(self) -> dict[EntityState, EntityState]:
+        """Return the new objects that have the primary key of a deleted one: their rows are updated instead."""
+        deleted = {state.key[:2]: state for state in self.work.deletes if state.key is not None}
+        mappers = {state.mapper for state in deleted.values()}
+        found: dict[EntityState, EntityState] = {}
+        for state in self.work.inserts:
+            if state.mapper in mappers:
+                other = deleted.get((state.mapper.class_, self._key_to_be(state)))
+                if other is not None:
+                    found[state] = other
+        return found
+
+    def _key_to_be(self, state: EntityState) -> tuple[object, ...]:
+        """Return the primary key that the row of a new object will have, None where it is not known yet."""
+        values = state.values()
+        referred = [(each, values.get(each.key)) for each in relations_of(state.mapper).references]
+        targets = [(each.pairs, state_of(target)) for each, target in referred if target is not None]
+        links = self.links.by_state.get(state, ())
+        targets += [(link.foreign_key.pairs, link.target) for link in links if link.target is not None]
+        key = {each.key: values.get(each.key) for each in state.mapper.primary_key_attributes}
+        for pairs, target in targets:
+            key.update((name, target.values().get(source)) for source, name in pairs if name in key)
+        return tuple(key.values())
 
     def _referred(self, state: EntityState) -> list[EntityState]:
         """Return the objects whose rows have to be saved before that of *state*."""
@@ -119,8 +149,6 @@ class _Planning:
         *,
         is_deleting: bool,
     ) -> list[list[EntityState]]:
-        if len(states) == 1:
-            return [list(states)]
         result = layered(states, {state: required(state) for state in states})
         if result.cycle:
             raise _circular(result.cycle, is_deleting=is_deleting)
@@ -149,12 +177,13 @@ class _Planning:
 
     def _deletes(self) -> Iterable[Batch]:
         work = self.work
+        if not work.deletes:
+            return []
         gone = set(self.replaced.values())
         states = [state for state in work.deletes if state not in gone]
         by_mapper = _by_mapper(states)
-        groups = components(list(by_mapper), _requirements(by_mapper))
         batches = self._cut_late(states)
-        for group in reversed(groups):
+        for group in reversed(_in_order(by_mapper)):
             if len(group) == 1 and not _is_self_referring(group[0]):
                 batches.append(self._delete(group[0], by_mapper[group[0]]))
                 continue
@@ -168,8 +197,10 @@ class _Planning:
     def _cut_late(self, states: Sequence[EntityState]) -> list[Batch]:
         """Return the UPDATEs that cut cycles among rows to be deleted, along relations with post_update."""
         batches: list[Batch] = []
-        for mapper, found in _by_mapper(states).items():
-            late = [each for each in relations_of(mapper).references if each.is_late]
+        by_mapper = _by_mapper(states)
+        for mapper, found in by_mapper.items():
+            references = relations_of(mapper).references
+            late = [each for each in references if each.is_late and each.relationship.target in by_mapper]
             if not late:
                 continue
             deleted = {(state.mapper, state.key[1]) for state in states if state.key is not None}
@@ -204,9 +235,10 @@ class _Referring:
     def __init__(self, states: Sequence[EntityState], keys: Keys) -> None:
         self.requires: dict[EntityState, list[EntityState]] = {}
         by_key = {state.key[:2]: state for state in states if state.key is not None}
+        mappers = {state.mapper for state in states}
         for state in states:
             for reference in relations_of(state.mapper).references:
-                if reference.is_late:
+                if reference.is_late or reference.relationship.target not in mappers:
                     continue
                 target = _stored_target(state, reference.relationship, reference.pairs, keys)
                 other = by_key.get(target)
@@ -234,6 +266,12 @@ def _by_mapper(states: Iterable[EntityState]) -> dict[AnyMapper, list[EntityStat
 
 
 # Order between mappers ------------------------------------------------------------------------------------------------
+
+
+def _in_order(mappers: Iterable[AnyMapper]) -> list[tuple[AnyMapper, ...]]:
+    """Return mappers in the order in which their rows are saved, those together that refer to each other."""
+    chosen = list(mappers)
+    return components(chosen, _requirements(chosen)) if len(chosen) > 1 else [tuple(chosen)] if chosen else []
 
 
 def _requirements(mappers: Iterable[AnyMapper]) -> dict[AnyMapper, set[AnyMapper]]:
@@ -286,19 +324,6 @@ def _circular(cycle: Sequence[EntityState], *, is_deleting: bool) -> CircularDep
 
 
 # Rows that take the place of others -----------------------------------------------------------------------------------
-
-
-def _replaced(work: Worklist) -> dict[EntityState, EntityState]:
-    """Return the new objects that have the primary key of a deleted one: their rows are updated instead."""
-    deleted = {state.key[:2]: state for state in work.deletes if state.key is not None}
-    found: dict[EntityState, EntityState] = {}
-    for state in work.inserts:
-        values = state.values()
-        key = tuple(values.get(each.key) for each in state.mapper.primary_key_attributes)
-        other = deleted.get((state.mapper.class_, key)) if None not in key else None
-        if other is not None:
-            found[state] = other
-    return found
 
 
 def _check_identities(work: Worklist, mapper: AnyMapper, batches: Sequence[Batch]) -> None:

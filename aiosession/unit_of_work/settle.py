@@ -38,6 +38,8 @@ def settle(work: Worklist, plan: FlushPlan, outcome: Outcome, seen: Seen) -> Non
             _SETTLERS[written.batch.kind](workspace, written)
     for new, old in plan.replaced.items():
         if old.key is not None:
+            names = (attribute.key for attribute in new.mapper.primary_key_attributes)
+            workspace.record_generated(new, dict(zip(names, old.key[1], strict=True)))
             workspace.make_persistent(new, old.key)
 
 

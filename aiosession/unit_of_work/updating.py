@@ -4,7 +4,7 @@ Compares values: an attribute that was set to what it was before writes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -16,8 +16,8 @@ from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.writes import WriteKind, WriteShape
 from aiosession.state.state import EntityState, state_of
 from aiosession.state.values import NO_VALUE, is_expression
-from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse
-from aiosession.unit_of_work.columns import ColumnRole, MapperColumns, RowSoFar, columns_of
+from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse, unreadable
+from aiosession.unit_of_work.columns import ColumnRole, RowSoFar, Source, columns_of, stored_default
 from aiosession.unit_of_work.keys import Keys
 from aiosession.unit_of_work.linking import Link, Links, cannot_blank, check_present
 from aiosession.unit_of_work.plan import Batch, Generated, Reason, Why
@@ -35,6 +35,13 @@ class RowUpdate:
     decided: dict[str, None] = field(default_factory=dict)
     """Attributes whose values are not (or not only) in the object."""
     why: Why = Why.CHANGED
+    row_of: EntityState | None = None
+    """The deleted object whose row this is by now."""
+
+    @property
+    def stored(self) -> EntityState:
+        """The object whose values the row has by now."""
+        return self.state if self.row_of is None else self.row_of
 
 
 class Updating:
@@ -64,21 +71,17 @@ class Updating:
                 self._link(row, link.foreign_key, link.target)
         return row
 
-    def replacement(self, state: EntityState) -> RowUpdate:
+    def replacement(self, state: EntityState, old: EntityState, values: Mapping[str, Any]) -> RowUpdate:
         """Return what is to be written where the row of a deleted object becomes that of *state*: everything."""
-        values = state.values()
-        row = RowUpdate(state, why=Why.REPLACED)
+        row = RowUpdate(state, why=Why.REPLACED, row_of=old)
+        version = self.mapper.version_id
         row.values = {
-            key: values.get(key, role.absent)
+            key: values[key] if key in values else stored_default(role.column)
             for key, role in self.columns.by_key.items()
-            if not role.is_primary_key
-            and (key in values or role in self.columns.roles)
-            and role not in self.columns.fetched
+            if not role.is_primary_key and (key in values or role.source is Source.SERVER)
         }
-        for reference in self.references:
-            target = values.get(reference.key)
-            if target is not None:
-                self._refer(row, reference, target)
+        if version is not None and self.mapper.version_id_generator:
+            del row.values[version.key]
         row.decided = dict.fromkeys(row.values)
         return row
 
@@ -164,6 +167,9 @@ class Updating:
             if wrong:
                 values = (row.values[name] for row in rows)
                 raise refuse(self.mapper, role, next(value for value in values if type(value) in wrong))
+            text = unreadable(role.column.type, [row.values[name] for row in rows]) if str in found else None
+            if text is not None:
+                raise refuse(self.mapper, role, text)
 
     def _without_expressions(
         self, kinds: set[type], rows: list[RowUpdate], special: list[RowUpdate]
@@ -198,14 +204,14 @@ class Updating:
         if mapper.version_id is not None and mapper.version_id_generator and row.why is not Why.POST_UPDATE:
             key = mapper.version_id.key
             if key not in row.values:
-                row.values[key] = mapper.version_id_generator(self.keys.of_stored(row.state, key))
+                row.values[key] = mapper.version_id_generator(self.keys.of_stored(row.stored, key))
                 row.decided[key] = None
 
     def _batch(self, names: tuple[str, ...], rows: list[RowUpdate]) -> Batch:
         columns = self.columns
         values = [[row.values[name] for row in rows] for name in names]
         is_late = rows[0].why is Why.POST_UPDATE
-        match, matched = match_of(self.mapper, [row.state for row in rows], self.keys, is_versioned=not is_late)
+        match, matched = match_of(self.mapper, [row.stored for row in rows], self.keys, is_versioned=not is_late)
         decided = {name for row in rows for name in row.decided}
         return Batch(
             shape=WriteShape(
@@ -232,43 +238,27 @@ class Updating:
         return self.columns.unknown_after_update if self.mapper.eager_defaults is True else ()
 
     def _expression_batch(self, row: RowUpdate) -> Batch:
+        """Return the batch of one row some of whose values are SQL expressions: a statement of its own."""
         special = {key: value for key, value in row.values.items() if self._is_special(key, value)}
         names = tuple(key for key in self.columns.by_key if key in row.values and key not in special)
         batch = self._batch(names, [row])
         by_key = self.columns.by_key
-        statement = (
-            update(self.mapper.table).values({by_key[key].column: value for key, value in special.items()}).inline()
+        is_eager = self.mapper.eager_defaults is True
+        returned = (*batch.returned, *special) if is_eager else ()
+        (reason,) = batch.reasons
+        return replace(
+            batch,
+            shape=replace(batch.shape, returning=tuple(by_key[key].column for key in returned)),
+            reasons=(replace(reason, names=(*reason.names, *special)),),
+            statement=update(self.mapper.table).values({by_key[key].column: special[key] for key in special}).inline(),
+            returned=returned,
+            unknown=() if is_eager else tuple(dict.fromkeys((*batch.unknown, *special))),
         )
-        return with_expressions(self.mapper, self.columns, batch, statement, tuple(special))
 
 
 def _reasons(rows: Sequence[RowUpdate], names: tuple[str, ...]) -> list[Reason]:
     known = {why: Reason(why, names) for why in {row.why for row in rows}}
     return list(known.values()) if len(known) == 1 else [known[row.why] for row in rows]
-
-
-def with_expressions(
-    mapper: AnyMapper, columns: MapperColumns, batch: Batch, statement: Any, special: tuple[str, ...]
-) -> Batch:
-    """Return *batch*, of one row, with a statement in which the values of *special* are SQL expressions."""
-    is_eager = mapper.eager_defaults is True
-    returned = (*batch.returned, *special) if is_eager else ()
-    shape = batch.shape
-    return Batch(
-        shape=WriteShape(
-            shape.kind, shape.table, shape.columns, shape.match, tuple(columns.by_key[key].column for key in returned)
-        ),
-        mapper=mapper,
-        values=batch.values,
-        count=1,
-        states=batch.states,
-        reasons=[Reason(batch.reasons[0].why, (*batch.reasons[0].names, *special))],
-        statement=statement,
-        deferred=batch.deferred,
-        decided=batch.decided,
-        returned=returned,
-        unknown=() if is_eager else tuple(dict.fromkeys((*batch.unknown, *special))),
-    )
 
 
 def match_of(

@@ -65,6 +65,7 @@ async def gather(
     _find_orphans(work)
     if work.deletes:
         await _Deletion(work, load_relation).spread()
+        await _know_references(work, load_relation)
         for state in work.deletes:
             work.updates.pop(state, None)
     for state in work.dropped:
@@ -260,6 +261,24 @@ class _Deletion:
         else:
             work.deletes[state] = reason
             self.found.append(state)
+
+
+async def _know_references(work: Worklist, load_relation: LoadRelation) -> None:
+    """Load the foreign keys that decide on the order of deletions, where they are not in memory."""
+    by_mapper = _by_mapper(work.deletes)
+    mappers = {mapper for mapper, _ in by_mapper}
+    for mapper, states in by_mapper:
+        for reference in relations_of(mapper).references:
+            if reference.relationship.target in mappers:
+                keys = {attribute.key for attribute in mapper.primary_key_attributes}
+                names = {destination for _, destination in reference.pairs if destination not in keys}
+                unknown = [state for state in states if not _knows(state, names)]
+                if unknown:
+                    await load_relation(unknown, reference.relationship)
+
+
+def _knows(state: EntityState, names: set[str]) -> bool:
+    return all(name in state.values() or name in (state.parked or ()) for name in names)
 
 
 def _by_mapper(states: Iterable[EntityState]) -> list[tuple[AnyMapper, list[EntityState]]]:

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import select
 
-from aiosession import AsyncEngine, AsyncSession, FlushError
+from aiosession import AsyncEngine, AsyncSession, FlushError, load_only
 from aiosession.testing.statements import StatementLog
-from tests.behaviour.flush_model import Box, Letter, Note, Passport, Person, Pet, Shelf, Toy, make_tables
+from tests.behaviour.flush_model import Box, Letter, Node, Note, Passport, Person, Pet, Shelf, Toy, make_tables
 
 
 @pytest.fixture(autouse=True)
@@ -178,3 +178,50 @@ async def test_composite_keys_carry_over_to_children(engine: AsyncEngine, observ
     async with AsyncSession(observer) as other:
         found = (await other.execute(select(Box.shelf_room, Box.shelf_number).order_by(Box.id))).all()
     assert [tuple(row) for row in found] == [("A", n) for n in range(3) for _ in range(2)]
+
+
+async def test_rows_of_a_tree_whose_foreign_keys_are_not_loaded_can_be_deleted(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    async with AsyncSession(engine) as session:
+        session.add(Node(name="root", children=[Node(name="a", children=[Node(name="b")])]))
+        await session.commit()
+
+    async with AsyncSession(engine) as session:
+        for node in await session.scalars(select(Node).options(load_only(Node.name)).order_by(Node.id)):
+            await session.delete(node)
+        await session.commit()
+
+    assert await _count(observer, Node) == 0
+
+
+@pytest.mark.parametrize("way", ["rollback", "rollback after flush", "savepoint", "expire", "refresh"])
+async def test_a_member_whose_removal_is_undone_is_no_orphan(
+    engine: AsyncEngine, observer: AsyncEngine, way: str
+) -> None:
+    async with AsyncSession(engine) as session:
+        pet = Pet(name="Rex", toys=[Toy(name="ball")])
+        session.add(Person(name="Ann", pets=[pet]))
+        await session.commit()
+        toy = pet.toys[0]
+
+        nested = await session.begin_nested() if way == "savepoint" else None
+        pet.toys.remove(toy)
+        if nested is not None:
+            await session.flush()
+            await nested.rollback()
+        elif way == "expire":
+            session.expire(pet)
+        elif way == "refresh":
+            with session.no_autoflush:
+                await session.refresh(pet, ["toys"])
+        else:
+            if way == "rollback after flush":
+                await session.flush()
+            await session.rollback()
+        toy.name = "bone"
+        await session.commit()
+
+        assert pet.toys == [toy]
+    async with AsyncSession(observer) as other:
+        assert await other.scalar(select(Toy.name)) == "bone"

@@ -47,6 +47,20 @@ async def test_only_changed_columns_are_written(engine: AsyncEngine, statements:
         assert "name" not in update.sql
 
 
+async def test_a_deleted_value_is_none_after_the_flush(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        person = Person(name="Ann", age=3)
+        session.add(person)
+        await session.commit()
+
+        del person.age
+        await session.flush()
+
+        assert person.age is None
+        await session.rollback()
+        assert person.age == 3
+
+
 async def test_rows_with_the_same_changed_columns_share_a_statement(
     engine: AsyncEngine, observer: AsyncEngine, statements: StatementLog
 ) -> None:
@@ -178,6 +192,18 @@ async def test_a_value_of_the_wrong_type_is_named_before_anything_is_sent(
         await session.rollback()
         session.add(Person(name="Bea"))
         await session.commit()
+
+
+async def test_a_text_that_a_column_cannot_read_is_named_before_anything_is_sent(
+    engine: AsyncEngine, statements: StatementLog
+) -> None:
+    async with AsyncSession(engine) as session:
+        session.add(Thing(id="no-uuid"))
+
+        with pytest.raises(DataError, match=r"Thing\.id .* cannot hold 'no-uuid'"):
+            await session.commit()
+
+        assert statements.events == []
 
 
 async def test_a_missing_primary_key_is_named_before_anything_is_sent(

@@ -8,7 +8,16 @@ from sqlalchemy import ARRAY, Enum, FetchedValue, Identity, Integer, MetaData, S
 from sqlalchemy import Uuid as UuidType
 from sqlalchemy.dialects.postgresql import JSONB
 
-from aiosession import AsyncEngine, AsyncSession, DeclarativeBase, Mapped, NotLoadedError, StaleDataError, mapped_column
+from aiosession import (
+    ArgumentError,
+    AsyncEngine,
+    AsyncSession,
+    DeclarativeBase,
+    Mapped,
+    NotLoadedError,
+    StaleDataError,
+    mapped_column,
+)
 from aiosession.testing.statements import StatementLog
 
 pytestmark = pytest.mark.postgres
@@ -128,6 +137,30 @@ async def test_schemas_are_translated(engine: AsyncEngine, observer: AsyncEngine
     async with observer.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM other.token")) == 2
         assert await connection.scalar(text("SELECT count(*) FROM wares.token")) == 0
+
+
+async def test_queries_read_the_translated_schema(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE SCHEMA other"))
+        await connection.execute(text("CREATE TABLE other.token (LIKE wares.token INCLUDING ALL)"))
+    elsewhere = engine.execution_options(schema_translate_map={"wares": "other"})
+    async with AsyncSession(elsewhere) as session:
+        token = Token(name="a")
+        session.add(token)
+        await session.commit()
+
+    query = select(Token.name)
+    for bind, expected in ((elsewhere, ["a"]), (engine, []), (elsewhere, ["a"])):
+        async with AsyncSession(bind) as session:
+            assert [token.name for token in await session.scalars(select(Token))] == expected
+            assert (await session.scalars(query)).all() == expected
+            assert (await session.get(Token, token.id) is not None) == bool(expected)
+
+
+async def test_one_query_for_objects_cannot_have_schemas_of_its_own(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        with pytest.raises(ArgumentError, match="bind the session"):
+            await session.execute(select(Token).execution_options(schema_translate_map={"wares": "other"}))
 
 
 async def test_a_thousand_new_objects_are_one_statement(engine: AsyncEngine, statements: StatementLog) -> None:

@@ -161,3 +161,17 @@ async def test_a_flush_that_is_not_all_is_sent_in_a_transaction(engine: AsyncEng
         await session.commit()
 
     assert statements.kinds == ["BEGIN", "INSERT", "COMMIT"]
+
+
+async def test_a_new_row_that_refers_to_itself_is_refused_with_the_remedy(
+    engine: AsyncEngine, statements: StatementLog
+) -> None:
+    async with AsyncSession(engine) as session:
+        node = Node(name="Ouroboros")
+        node.parent = node
+        session.add(node)
+
+        with pytest.raises(CircularDependencyError, match=r"post_update=True on one of the relations Node\.parent"):
+            await session.flush()
+
+        assert statements.count == 0

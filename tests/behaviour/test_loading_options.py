@@ -4,21 +4,27 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import ForeignKey, func, select
 
 from aiosession import (
     AsyncEngine,
     AsyncSession,
+    DeclarativeBase,
     Load,
+    Mapped,
     NotLoadedError,
     aliased,
+    column_property,
     contains_eager,
+    create_async_engine,
     defaultload,
     defer,
     joinedload,
     lazyload,
     load_only,
+    mapped_column,
     raiseload,
+    relationship,
     selectinload,
     subqueryload,
     undefer,
@@ -274,3 +280,37 @@ async def test_an_option_of_an_entity_that_is_not_selected_is_refused(session: A
 async def test_a_recursion_without_an_end_is_refused(depth: int) -> None:
     with pytest.raises(ArgumentError, match="recursion_depth"):
         selectinload(Employee.reports, recursion_depth=depth)
+
+
+async def test_expressions_come_with_every_joined_relation_to_their_class(sqlite_url: str) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    class City(Own):
+        __tablename__ = "city"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column()
+        loud: Mapped[str] = column_property(func.upper(name).label("loud"))
+
+    class Flight(Own):
+        __tablename__ = "flight"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        start_id: Mapped[int] = mapped_column(ForeignKey("city.id"))
+        stop_id: Mapped[int] = mapped_column(ForeignKey("city.id"))
+        end_id: Mapped[int] = mapped_column(ForeignKey("city.id"))
+        start: Mapped[City] = relationship(foreign_keys=start_id, lazy="joined")
+        stop: Mapped[City] = relationship(foreign_keys=stop_id, lazy="joined")
+        end: Mapped[City] = relationship(foreign_keys=end_id, lazy="joined")
+
+    engine = create_async_engine(sqlite_url)
+    async with engine.begin() as connection:
+        await connection.create_all(Own.metadata)
+    async with AsyncSession(engine) as session:
+        session.add(Flight(start=City(name="a"), stop=City(name="b"), end=City(name="c")))
+        await session.commit()
+        session.expunge_all()
+
+        flight = (await session.scalars(select(Flight))).one()
+
+        assert (flight.start.loud, flight.stop.loud, flight.end.loud) == ("A", "B", "C")
+    await engine.dispose()

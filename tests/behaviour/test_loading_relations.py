@@ -3,9 +3,19 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import ForeignKey, String, select
 
-from aiosession import AsyncEngine, AsyncSession, NotLoadedError, selectinload
+from aiosession import (
+    AsyncEngine,
+    AsyncSession,
+    DeclarativeBase,
+    Mapped,
+    NotLoadedError,
+    create_async_engine,
+    mapped_column,
+    relationship,
+    selectinload,
+)
 from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.testing.statements import StatementLog
 from tests.behaviour.loading_model import AUTHORS, Author, Book, Chapter, Employee, Profile, Tag, fill
@@ -234,3 +244,32 @@ async def test_load_takes_mapped_attributes(session: AsyncSession, attribute: ob
 async def test_load_refuses_objects_without_a_row(session: AsyncSession) -> None:
     with pytest.raises(InvalidRequestError, match="transient"):
         await session.load(Author(name="new"), Author.books)
+
+
+async def test_keys_that_only_the_database_takes_for_equal_are_named(sqlite_url: str) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    class Country(Own):
+        __tablename__ = "country"
+        code: Mapped[str] = mapped_column(String(collation="NOCASE"), primary_key=True)
+        cities: Mapped[list["City"]] = relationship(back_populates="country")
+
+    class City(Own):
+        __tablename__ = "city"
+        name: Mapped[str] = mapped_column(primary_key=True)
+        code: Mapped[str] = mapped_column(String(collation="NOCASE"), ForeignKey("country.code"))
+        country: Mapped[Country] = relationship(back_populates="cities")
+
+    engine = create_async_engine(sqlite_url)
+    async with engine.begin() as connection:
+        await connection.create_all(Own.metadata)
+    async with AsyncSession(engine) as session:
+        session.add_all([Country(code="FR"), City(name="Lille", code="fr")])
+        await session.commit()
+
+        with pytest.raises(InvalidRequestError, match=r"Country\.cities.*key 'fr'"):
+            await session.load(await session.get_one(Country, "FR"), Country.cities)
+        with pytest.raises(InvalidRequestError, match=r"City\.country.*key \('FR',\)"):
+            await session.load(await session.get_one(City, "Lille"), City.country)
+    await engine.dispose()

@@ -8,7 +8,7 @@ from sqlalchemy import Integer, Select, String, exists, func, insert, literal_co
 from sqlalchemy.sql.base import ExecutableOption
 
 from aiosession import AsyncEngine, AsyncSession, aliased, core, selectinload
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, NotLoadedError
 from aiosession.testing.statements import StatementLog
 from tests.behaviour.loading_model import Author, Base, Book, Chapter, Employee, Tag, fill
 
@@ -281,7 +281,7 @@ async def test_columns_written_as_text_are_found_by_the_names_that_the_database_
     row = (await session.execute(select(*columns).select_from(Author).order_by(Author.id))).first()
 
     assert row is not None
-    assert row._fields == ("called", "id", "id", "name")
+    assert row._fields == ("called", "id", "id", "name", "biography")
     assert (row.called, row[1]) == ("author 1", 1)
 
 
@@ -321,3 +321,27 @@ async def test_an_update_of_many_rows_has_to_say_which(session: AsyncSession, st
 async def test_a_query_takes_one_set_of_parameters(session: AsyncSession, parameters: Any) -> None:
     with pytest.raises(ArgumentError, match="one set of parameters"):
         await session.execute(select(Author), parameters)
+
+
+async def test_what_a_write_returns_is_fresh(engine: AsyncEngine) -> None:
+    await fill(engine)
+    async with AsyncSession(engine, stale_reads="raise") as session:
+        before = await session.get_one(Tag, 1)
+
+        added = (await session.scalars(insert(Tag).values(id=40, name="new").returning(Tag))).one()
+        assert (added.name, before.name) == ("new", "tag 1")
+
+        changed = (await session.scalars(update(Tag).where(Tag.id == 40).values(name="old").returning(Tag))).one()
+        assert changed is added
+        assert changed.name == "old"
+        with pytest.raises(NotLoadedError, match="stale"):
+            _ = before.name
+
+
+async def test_an_inserted_row_costs_no_second_look(session: AsyncSession, statements: StatementLog) -> None:
+    tag = await session.get_one(Tag, 1)
+    await session.execute(insert(Tag).values(id=41, name="x"))
+    statements.clear()
+
+    assert await session.get(Tag, 1) is tag
+    assert statements.count == 0

@@ -278,3 +278,25 @@ async def test_info_is_a_copy_of_ones_own(engine: AsyncEngine) -> None:
         session.info["tenant"] = 2
 
         assert info == {"tenant": 1}
+
+
+async def test_options_that_are_none_of_a_transaction_are_refused(engine: AsyncEngine, key: int) -> None:
+    async with AsyncSession(engine) as session:
+        with pytest.raises(ArgumentError, match=r"schema_translate_map is set for the engine"):
+            await session.connection(execution_options={"schema_translate_map": {None: "x"}})
+
+
+async def test_an_object_whose_row_is_gone_for_good_cannot_be_added_again(engine: AsyncEngine) -> None:
+    await make_tables(engine)
+    async with AsyncSession(engine) as session:
+        author = Author(name="Ann")
+        session.add(author)
+        await session.commit()
+        await session.delete(author)
+        await session.commit()
+
+        with pytest.raises(InvalidRequestError, match="has been deleted; add a new object"):
+            session.add(author)
+
+        assert inspect(author).was_deleted
+        assert author not in session

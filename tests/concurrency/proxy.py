@@ -42,6 +42,7 @@ class Proxy:
         self.port = 0
         self.fault: Fault | None = None
         self.has_struck = False
+        self.on_strike: Callable[[], object] | None = None
         self._kill: Final = kill
         self._is_hole = False
         self._lines: set[asyncio.StreamWriter] = set()
@@ -89,6 +90,8 @@ class Proxy:
             self._is_hole = True
         else:
             await self._kill()
+        if self.on_strike is not None:
+            self.on_strike()
 
     @property
     def passes(self) -> bool:
@@ -134,7 +137,9 @@ class _Line:
             self._client.write(data)
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: Callable[[bytes], Awaitable[None]]) -> None:
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: Callable[[bytes], Awaitable[None]]
+) -> None:
     with suppress(OSError):
         while data := await reader.read(1 << 16):
             await say(data)

@@ -43,7 +43,7 @@ class SiblingError(Exception):
     """Another task of the group has failed."""
 
 
-class _Interrupted:
+class Interrupted:
     """Awaits a coroutine and has its task cancelled when it suspends for the *step*-th time."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], step: int, moment: Moment) -> None:
@@ -96,17 +96,17 @@ class _Interrupted:
 
 async def cancelled_at(operation: Callable[[], Coroutine[Any, Any, Any]], step: int, moment: Moment) -> Run:
     """Run *operation* in a task that is cancelled at suspension *step*."""
-    interrupted = _Interrupted(operation(), step, moment)
+    interrupted = Interrupted(operation(), step, moment)
     loop = asyncio.get_running_loop()
     started = loop.time()
     task = asyncio.create_task(_surrounded(interrupted), name="to be cancelled")
     await asyncio.wait([task])
-    if not task.cancelled() and interrupted.error is None and moment is not Moment.TIMEOUT:
-        task.result()
+    if not task.cancelled():
+        task.exception()  # what the operation itself raised is in `interrupted`
     return Run(step, interrupted.count >= step, interrupted.error, loop.time() - started)
 
 
-async def _surrounded(interrupted: _Interrupted) -> None:
+async def _surrounded(interrupted: Interrupted) -> None:
     """Run in what the moment asks for: a scope, a timeout, a group; what they make of it is their affair."""
     if interrupted.moment is Moment.SCOPE:
         with anyio.CancelScope() as scope:
@@ -122,7 +122,7 @@ async def _surrounded(interrupted: _Interrupted) -> None:
         await interrupted.run()
 
 
-async def _with_sibling(interrupted: _Interrupted) -> None:
+async def _with_sibling(interrupted: Interrupted) -> None:
     fails: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def decide(answer: bool) -> None:

@@ -2,38 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import insert, make_url, text
 
-from aiosession import AsyncEngine, AsyncSession, create_async_engine
+from aiosession import AsyncEngine, AsyncSession, aio, create_async_engine
 from aiosession.drivers import pool
 from aiosession.engine import stack
 from aiosession.errors import CommitOutcomeUnknownError, OperationalError
 from aiosession.transaction import loose, unit
 from tests.concurrency.proxy import Fault, How, Proxy, When, proxy_to
+from tests.concurrency.scenarios import engine_of
 from tests.session_model import Author, make_tables, names_seen_by
 
 BOUND = 3.0
 SHORT = 0.1
+TOLERABLE = 0.3
 NAME = "Newcomer"
 VALUE = NAME.encode()
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture(autouse=True)
-def _short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in (
-        (unit, "COMMIT_DEADLINE"),
-        (unit, "CLEANUP_DEADLINE"),
-        (loose, "COMMIT_DEADLINE"),
-        (stack, "COMMIT_DEADLINE"),
-        (stack, "ROLLBACK_DEADLINE"),
-        (pool, "RESET_DEADLINE"),
-        (pool, "CLOSE_DEADLINE"),
-    ):
-        monkeypatch.setattr(module, name, SHORT)
 
 
 @pytest.fixture
@@ -96,10 +85,16 @@ async def savepoint(session: AsyncSession) -> None:
         session.add(Author(name=NAME))
 
 
+async def connection_block(session: AsyncSession) -> None:
+    async with engine_of(session).begin() as connection:
+        await connection.execute(insert(Author).values(name=NAME))
+
+
 WORK: dict[str, tuple[Callable[[AsyncSession], Awaitable[None]], tuple[bytes, ...]]] = {
     "lone write": (lone_write, (VALUE,)),
     "flush and commit": (flush_and_commit, (b"BEGIN", VALUE, b"COMMIT")),
     "block": (block, (b"BEGIN", VALUE, b"COMMIT")),
+    "connection": (connection_block, (b"BEGIN", VALUE, b"COMMIT")),
     "savepoint": (savepoint, (b"BEGIN", b"SAVEPOINT", VALUE, b"RELEASE", b"COMMIT")),
 }
 PLACES = [
@@ -129,9 +124,7 @@ async def check_truth(report: BaseException | None, observer: AsyncEngine) -> No
 
 
 async def check_everything_is_whole(engine: AsyncEngine, observer: AsyncEngine) -> None:
-    status = engine.pool.status()
-    assert (status.holders, status.waiting) == ((), 0)
-    assert status.open == status.idle
+    assert engine.pool.status().holders == ()
     async with observer.begin() as connection:  # nobody holds a lock
         await connection.execute(text("DELETE FROM author"))
     async with AsyncSession(engine) as session:
@@ -139,6 +132,9 @@ async def check_everything_is_whole(engine: AsyncEngine, observer: AsyncEngine) 
         session.add(Author(name="Next"))
         await session.commit()
     assert await names_seen_by(observer) == ["Next"]
+    status = engine.pool.status()
+    assert (status.holders, status.waiting) == ((), 0)
+    assert (status.open, status.idle) == (1, 1)
 
 
 @pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
@@ -187,9 +183,24 @@ async def check_memory(session: AsyncSession, report: BaseException | None, obse
         assert await session.scalar(text("SELECT 1")) == 1
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have clean-up give up early."""
+    for module, name in (
+        (aio, "PATIENCE"),
+        (aio, "GRACE"),
+        (unit, "CLEANUP_DEADLINE"),
+        (stack, "ROLLBACK_DEADLINE"),
+        (pool, "RESET_DEADLINE"),
+        (pool, "CLOSE_DEADLINE"),
+    ):
+        monkeypatch.setattr(module, name, SHORT)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("when", When)
 @pytest.mark.parametrize(("work", "trigger"), PLACES)
-async def test_a_line_that_passes_nothing_ends_in_bounded_time(
+async def test_a_caller_who_gives_up_on_a_silent_line_is_free_in_bounded_time(
     engine: AsyncEngine,
     observer: AsyncEngine,
     proxy: Proxy,
@@ -198,20 +209,63 @@ async def test_a_line_that_passes_nothing_ends_in_bounded_time(
     when: When,
 ) -> None:
     await warm_up(engine, work, observer)
+    loop = asyncio.get_running_loop()
     proxy.arm(Fault(trigger, when, How.HOLE))
+
     session = AsyncSession(engine)
 
-    async def in_time() -> None:
-        async with asyncio.timeout(SHORT):
+    async def until_patience_ends() -> None:
+        async with asyncio.timeout(None) as timeout:
+            proxy.on_strike = lambda: timeout.reschedule(loop.time() + SHORT)
             await work(session)
 
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    report = await reported(in_time())
+    with pytest.raises(TimeoutError):
+        await until_patience_ends()
+    gave_up = loop.time()
     await session.close()
-    assert loop.time() - started < BOUND
-    assert proxy.has_struck
-    assert report is not None
-    proxy.heal()
 
+    assert loop.time() - gave_up < BOUND
+    proxy.heal()
     await check_everything_is_whole(engine, observer)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("when", When)
+@pytest.mark.parametrize("patience", ["ours", "the driver's"])
+@pytest.mark.parametrize(("work", "trigger"), [(lone_write, VALUE), (flush_and_commit, b"COMMIT"), (block, b"COMMIT")])
+async def test_a_commit_on_a_silent_line_has_an_unknown_outcome(
+    engine: AsyncEngine,
+    observer: AsyncEngine,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[AsyncSession], Awaitable[None]],
+    trigger: bytes,
+    when: When,
+    patience: str,
+) -> None:
+    await warm_up(engine, work, observer)
+    if patience == "ours":
+        monkeypatch.setattr(unit, "COMMIT_DEADLINE", TOLERABLE)
+        monkeypatch.setattr(loose, "COMMIT_DEADLINE", TOLERABLE)
+    else:
+        await limit_commands(engine)
+    proxy.arm(Fault(trigger, when, How.HOLE))
+
+    async with AsyncSession(engine) as session:
+        async with asyncio.timeout(BOUND):
+            with pytest.raises(CommitOutcomeUnknownError) as caught:
+                await work(session)
+        assert await caught.value.resolve() is None
+        await session.rollback()
+
+    assert proxy.has_struck
+    proxy.heal()
+    await check_everything_is_whole(engine, observer)
+
+
+async def limit_commands(engine: AsyncEngine) -> None:
+    """Have asyncpg itself give up on an answer, as its option ``command_timeout`` does."""
+    connection = await engine.acquire()
+    wrapped = cast("Any", connection.driver_connection)
+    wrapped._config = wrapped._config._replace(command_timeout=TOLERABLE)  # so that BEGIN had more time
+    await engine.release(connection)

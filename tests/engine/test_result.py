@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import ColumnClause, column
 from typing_extensions import override
 
-from aiosession.engine.result import Result
+from aiosession.engine.result import OneColumn, Result
 from aiosession.engine.row import NoSuchColumnError, ResultShape, Row
 from aiosession.errors import ArgumentError, MultipleResultsFound, NoResultFound, ResourceClosedError
 
@@ -233,3 +233,45 @@ class TestUnique:
         tags = ["a"]
 
         assert len(_result([(1, tags), (1, tags), (1, ["a"])]).unique().all()) == 2
+
+
+class TestLoops:
+    @pytest.mark.parametrize("rows", [ROWS, OneColumn(["a", "b", "c", "d"])])
+    def test_a_result_can_be_read_within_a_loop_over_it(self, rows: Any) -> None:
+        result: Result[Any, Any] = Result(SHAPE, rows)
+        scalars = result.scalars()
+
+        assert [(item, scalars.fetchone()) for item in scalars] == [(rows[0][0], rows[1][0]), (rows[2][0], rows[3][0])]
+
+    def test_a_loop_that_was_left_can_be_taken_up(self) -> None:
+        result = _result()
+
+        assert next(row for row in result) == ROWS[0]
+        assert result.all() == ROWS[1:]
+
+    def test_a_loop_over_a_closed_result_is_refused(self) -> None:
+        result = _result()
+        loop = iter(result)
+        next(loop)
+        result.close()
+
+        with pytest.raises(ResourceClosedError):
+            next(loop)
+
+
+class TestOneColumn:
+    def test_its_rows_are_tuples(self) -> None:
+        rows = OneColumn([1, 2, 3])
+
+        assert list(rows) == [(1,), (2,), (3,)]
+        assert rows[1] == (2,)
+        assert list(rows[1:]) == [(2,), (3,)]
+        assert len(rows) == 3
+
+    def test_a_list_of_scalars_is_the_callers_own(self) -> None:
+        rows = OneColumn([1, 2])
+        result: Result[int] = Result(ResultShape(("id",)), rows)
+
+        result.scalars().all().clear()
+
+        assert len(rows) == 2

@@ -21,9 +21,9 @@ from aiosession import (
 )
 from aiosession.errors import ArgumentError, UnknownAttributeError
 from aiosession.mapping.inspection import mapper_of
-from tests.model import Author, Post
 from tests.typing import declarative as typed
 from tests.unit.declarative import elsewhere, future_annotations
+from tests.unit.mapping_model import Author, Post
 
 # Some base classes are made anew for each test, so their type is not known.
 # mypy: disable-error-code="misc"

@@ -12,7 +12,7 @@ from aiosession.mapping.expressions import RelationshipExpression
 from aiosession.mapping.inspection import entity_ref, mapper_of
 from aiosession.mapping.joins import join_conditions
 from aiosession.mapping.mapper import AliasRef
-from tests.model import Author, Box, Node, Post, Shelf, Tag
+from tests.unit.mapping_model import Author, Box, Node, Post, Shelf, Tag
 
 
 def sql(clause: Any) -> str:

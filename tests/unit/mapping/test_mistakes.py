@@ -166,6 +166,15 @@ def ambiguous_secondary(base: Any) -> None:
         neighbours: Mapped[list["Node"]] = relationship(secondary="edge")
 
 
+def unknown_secondary(base: Any) -> None:
+    Table("edge", base.metadata, Column("a", ForeignKey("node.id")), Column("b", ForeignKey("node.id")))
+
+    class Node(base):
+        __tablename__ = "node"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        neighbours: Mapped[list["Node"]] = relationship(secondary="edges")
+
+
 def backref_onto_an_attribute(base: Any) -> None:
     class User(base):
         __tablename__ = "user"
@@ -242,6 +251,7 @@ AT_CONFIGURE: list[tuple[Callable[[Any], None], list[str]]] = [
     (orphans_without_delete, ["User.posts", 'cascade="all, delete-orphan"']),
     (writing_cascade_of_a_view, ["User.posts", "viewonly"]),
     (ambiguous_secondary, ["Node.neighbours", "edge.a", "edge.b", "primaryjoin="]),
+    (unknown_secondary, ["Node.neighbours", "'edges', which is no table", "'edge'"]),
     (backref_onto_an_attribute, ["User.posts", "'title'", "back_populates="]),
     (primaryjoin_without_foreign_key, ["User.posts", "foreign()"]),
     (broken_expression, ["User.posts", "'Post.titel'", "cannot be evaluated"]),

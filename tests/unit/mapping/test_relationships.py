@@ -22,8 +22,8 @@ from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import Relationship
 from aiosession.mapping.relationships import Direction
-from aiosession.mapping.sides import foreign, remote
-from tests.model import Author, Box, Node, Post, Shelf, Tag
+from aiosession.mapping.sides import columns_in, foreign, is_remote, remote
+from tests.unit.mapping_model import Author, Box, Node, Post, Shelf, Tag
 
 
 @pytest.fixture
@@ -224,6 +224,25 @@ def test_foreign_and_remote_stand_in_for_constraints(base: Any) -> None:
 
     assert relation(Place, "parent").direction is Direction.MANY_TO_ONE
     assert relation(Place, "children").direction is Direction.ONE_TO_MANY
+
+
+def test_all_columns_of_another_target_are_remote_whichever_are_marked(base: Any) -> None:
+    class Shop(base):
+        __tablename__ = "shop"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        main_till: Mapped["Till | None"] = relationship(
+            primaryjoin="and_(Shop.id == foreign(remote(Till.shop_id)), Till.number == 1)", viewonly=True
+        )
+
+    class Till(base):
+        __tablename__ = "till"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int]
+        shop_id: Mapped[int]
+
+    condition = relation(Shop, "main_till").primaryjoin
+
+    assert {column.name for column in columns_in(condition) if is_remote(column)} == {"shop_id", "number"}
 
 
 def test_backref_in_a_tree_turns_the_direction_round(base: Any) -> None:

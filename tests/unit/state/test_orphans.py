@@ -1,10 +1,14 @@
 import pytest
 
 from aiosession.state.attributes import set_committed_value
-from aiosession.state.changes import is_orphan
-from aiosession.state.state import state_of
+from aiosession.state.state import EntityState, state_of
 from aiosession.state.workspace import Workspace
 from tests.unit.state.state_model import Book, Chapter, load
+
+
+def is_orphan(state: EntityState) -> bool:
+    """Whether an object was removed from its parent and has no other one."""
+    return None in (state.parents or {}).values()
 
 
 @pytest.fixture

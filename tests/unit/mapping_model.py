@@ -1,4 +1,4 @@
-"""The sample schema of behaviour tests: a weblog. Small on purpose."""
+"""The classes that the tests of mappings look at: a weblog with every kind of relation; no database is asked."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
