@@ -1,5 +1,6 @@
 """Say statements on one borrowed connection: errors translated, statements announced to handlers, nothing else."""
 
+import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from time import perf_counter
@@ -17,6 +18,7 @@ from aiosession.drivers.protocol import (
 )
 from aiosession.events import StatementEvent, StatementHooks
 
+_log: Final = logging.getLogger("aiosession.engine")
 T = TypeVar("T")
 P = TypeVar("P", bound=Sequence[object])
 
@@ -191,7 +193,11 @@ class EngineConnection:
         if self._hooks:
             event.duration = perf_counter() - started
             event.error = error
-            await self._hooks.after(event)
+            try:
+                await self._hooks.after(event)
+            except Exception:
+                # What was done stays done: a COMMIT or a failure must not be reported as something else.
+                _log.exception("a handler failed after the statement %s", event.sql)
 
     def _fail(self, error: Exception, sql: str, parameters: Sequence[object]) -> NoReturn:
         """Raise our class for a driver's *error*; errors of other origin as they are."""

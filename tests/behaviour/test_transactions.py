@@ -14,6 +14,7 @@ from aiosession.errors import (
     ResourceClosedError,
     UniqueViolationError,
 )
+from aiosession.events import StatementEvent
 from tests.session_model import Author, Book, make_tables, names_seen_by, put_author
 
 
@@ -349,3 +350,26 @@ async def test_a_forgotten_session_gives_its_connection_back(engine: AsyncEngine
     await asyncio.sleep(0)
 
     assert engine.pool.status().holders == ()
+
+
+@pytest.mark.parametrize("authors", [1, 2], ids=["in a statement of its own", "in a transaction"])
+async def test_a_handler_that_fails_after_a_commit_changes_nothing_about_it(
+    engine: AsyncEngine, observer: AsyncEngine, caplog: pytest.LogCaptureFixture, authors: int
+) -> None:
+    await make_tables(engine)
+
+    def fail(event: StatementEvent) -> None:
+        raise RuntimeError(event.kind)
+
+    async with AsyncSession(engine) as session:
+        for number in range(authors):
+            session.add(Author(name=f"author {number}"))
+            if number:
+                await session.flush()
+        with engine.events.after.listening(fail):
+            await session.commit()
+
+        assert not session.new
+
+    assert len(await names_seen_by(observer)) == authors
+    assert "a handler failed after the statement" in caplog.text
