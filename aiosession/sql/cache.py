@@ -79,8 +79,10 @@ class StatementCache:
         *column_keys* names the columns that values will be given for (only INSERT and UPDATE look at it); *many* says
         that it will be executed once per row of a list.
         """
-        if column_keys is not None and not isinstance(statement, ValuesBase):
+        if not isinstance(statement, ValuesBase):
             column_keys = None
+        elif column_keys is None:
+            column_keys = ()  # only what the statement itself gives values for: perhaps DEFAULT VALUES
         if schema_translate_map is None:
             schema_translate_map = self.schemas
         identity: tuple[object, ...] | int = id(statement)

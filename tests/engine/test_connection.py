@@ -6,7 +6,21 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import Integer, bindparam, column, delete, func, insert, literal_column, select, text, update
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.errors import (
@@ -33,6 +47,15 @@ async def _names(engine: AsyncEngine) -> list[str]:
 
 
 class TestStatements:
+    async def test_an_insert_without_values_leaves_all_to_the_database(self, engine: AsyncEngine) -> None:
+        ticket = Table("ticket", MetaData(), Column("id", Integer, primary_key=True), Column("note", Integer))
+
+        async with engine.begin() as connection:
+            await connection.create_all(ticket.metadata)
+            await connection.execute(insert(ticket))
+
+            assert (await connection.execute(select(ticket))).all() == [(1, None)]
+
     async def test_rows_have_names_and_objects(self, connection: AsyncConnection) -> None:
         row = (await connection.execute(select(author).where(author.c.name == "ann"))).one()
 
