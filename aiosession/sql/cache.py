@@ -44,7 +44,9 @@ class StatementCache:
         self.size: Final = size
         self.hide_parameters: Final = hide_parameters
         self.schemas: Final = schemas
-        self._by_schemas = {frozenset((schemas or {}).items()): self}
+        self._by_schemas: dict[frozenset[tuple[str | None, str | None]], StatementCache] = {
+            frozenset((schemas or {}).items()): self
+        }
         self._shapes: Final[OrderedDict[tuple[object, ...], CompiledStatement]] = OrderedDict()
         self._known: Final[dict[tuple[object, ...] | int, _Known]] = {}
 
