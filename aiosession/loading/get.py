@@ -16,7 +16,6 @@ from aiosession.loading.plans import plan_of_one
 from aiosession.loading.relations import follow
 from aiosession.loading.shapes import EntityShape, default_shape, shape_for_options
 from aiosession.mapping.mapper import AnyMapper
-from aiosession.state.memo import memo_of
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext
 
@@ -85,7 +84,7 @@ def _values_by_name(mapper: AnyMapper, identity: Mapping[Any, object]) -> tuple[
 
 def _key_types(mapper: AnyMapper) -> tuple[type | None, ...]:
     """Return the Python types that the values of a primary key must have, None where that is not certain."""
-    memo = memo_of(mapper)
+    memo = mapper.memo
     types: tuple[type | None, ...] | None = memo.get(_key_types)
     if types is None:
         types = memo[_key_types] = tuple(_python_type(each.column.type) for each in mapper.primary_key_attributes)

@@ -24,7 +24,6 @@ from aiosession.loading.options import (
     shown,
 )
 from aiosession.mapping.mapper import AnyMapper, ColumnAttribute, EntityRef, Relationship
-from aiosession.state.memo import memo_of
 
 _BY_MAPPING = {"selectin": Strategy.SELECTIN, "joined": Strategy.JOINED}
 _JOINS = (Strategy.JOINED, Strategy.CONTAINED)
@@ -86,7 +85,7 @@ class _RelationWishes:
 
 def default_shape(mapper: AnyMapper) -> EntityShape:
     """Return what is loaded of an entity when no options are given."""
-    memo = memo_of(mapper)
+    memo = mapper.memo
     shape: EntityShape | None = memo.get(EntityShape)
     if shape is None:
         shape = memo[EntityShape] = _resolve(mapper, _Wishes(), ())
@@ -95,7 +94,7 @@ def default_shape(mapper: AnyMapper) -> EntityShape:
 
 def default_relation(relationship: Relationship) -> RelationShape:
     """Return how a relation is loaded when it is asked for by name, and what of its target."""
-    memo = memo_of(relationship.parent)
+    memo = relationship.parent.memo
     relation: RelationShape | None = memo.get((RelationShape, relationship.key))
     if relation is None:
         target = relationship.target
@@ -162,7 +161,7 @@ def keeps_rows(relation: RelationShape) -> bool:
 
 def plain_shape(mapper: AnyMapper) -> EntityShape:
     """Return the shape of an entity's columns, those that are deferred left out, without relations."""
-    memo = memo_of(mapper)
+    memo = mapper.memo
     shape: EntityShape | None = memo.get("plain")
     if shape is None:
         shape = memo["plain"] = EntityShape(mapper, _columns(mapper, _Wishes(), ()))

@@ -42,6 +42,7 @@ class Configuration:
         for relationship in joined:
             if relationship not in relationship.target.incoming:
                 relationship.target.incoming += (relationship,)
+                relationship.target.memo.clear()
         warn_of_overlaps(joined, writers)
 
     def _each(self, relationships: Iterable[Relationship], step: Callable[[Relationship], None]) -> list[Relationship]:

@@ -187,6 +187,8 @@ class Mapper(Generic[T]):
     incoming: tuple[Relationship, ...] = ()
     by_column: dict[Column[Any], ColumnAttribute] = field(default_factory=dict)
     entity: "EntityRef" = field(init=False)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What higher layers have worked out about the class; emptied whenever its mapping grows."""
 
     def __post_init__(self) -> None:
         self.entity = EntityRef(self, self.table)

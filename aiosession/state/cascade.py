@@ -7,7 +7,6 @@ from typing import NamedTuple
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.state.contents import members
-from aiosession.state.memo import memo_of
 from aiosession.state.state import EntityState, state_of
 
 
@@ -21,11 +20,11 @@ class Reached(NamedTuple):
 
 def cascading(mapper: AnyMapper, cascade: Cascade) -> tuple[Relationship, ...]:
     """Return the relations of a class that *cascade* travels along."""
-    relations: tuple[Relationship, ...] | None = memo_of(mapper).get(id(cascade))  # lives forever; its hash() is slow
+    relations: tuple[Relationship, ...] | None = mapper.memo.get(id(cascade))  # lives forever; its hash() is slow
     if relations is None:
         mapper.registry.configure()
         relations = tuple(each for each in mapper.relationships.values() if cascade in each.cascade)
-        memo_of(mapper)[id(cascade)] = relations
+        mapper.memo[id(cascade)] = relations
     return relations
 
 

@@ -12,7 +12,6 @@ from aiosession.mapping.expressions import ColumnExpression, RelationshipExpress
 from aiosession.mapping.mapper import AnyMapper, Attribute, Relationship
 from aiosession.state.changes import note_change, value_before
 from aiosession.state.copying import make_copyable, restore_values
-from aiosession.state.memo import forget_memo
 from aiosession.state.relations import (
     RelationRules,
     init_collection,
@@ -160,7 +159,7 @@ def instrument_attribute(mapper: AnyMapper, attribute: Attribute) -> None:
     present = mapper.class_.__dict__.get(attribute.key)
     if isinstance(present, ScalarAttribute | RelationAttribute) and _subject(present) is attribute:
         return
-    forget_memo(mapper)
+    mapper.memo.clear()
     setattr(mapper.class_, attribute.key, descriptor_for(attribute))
 
 
@@ -176,7 +175,7 @@ def uninstrument(mapper: AnyMapper) -> None:
     for key, value in list(mapper.class_.__dict__.items()):
         if isinstance(value, ScalarAttribute | RelationAttribute) or value is restore_values:
             delattr(mapper.class_, key)
-    forget_memo(mapper)
+    mapper.memo.clear()
 
 
 def _subject(descriptor: ScalarAttribute | RelationAttribute) -> Attribute:

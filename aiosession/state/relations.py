@@ -24,7 +24,6 @@ from aiosession.state.changes import (
 from aiosession.state.collections import content_for, difference, new_collection, unlink_collection
 from aiosession.state.contents import add_silently, holds, members, refill, remove_silently
 from aiosession.state.lifecycle import TRANSIENT
-from aiosession.state.memo import memo_of
 from aiosession.state.state import STATE_KEY, EntityState, is_stale, state_of
 from aiosession.state.values import NO_VALUE
 
@@ -65,7 +64,7 @@ class RelationRules:
 
 def rules_of(relationship: Relationship) -> RelationRules:
     """Return the rules of a relation, configuring the mappers if that has not happened."""
-    memo = memo_of(relationship.parent)
+    memo = relationship.parent.memo
     rules: RelationRules | None = memo.get(relationship)
     if rules is None:
         rules = memo[relationship] = RelationRules(relationship)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import JSON, Column, ColumnDefault, ColumnElement, Identity, Integer, literal_column, null
 from sqlalchemy import Sequence as DatabaseSequence
@@ -98,14 +97,11 @@ class MapperColumns:
     """The column whose values the database counts up, if there is one and it can be relied on."""
 
 
-_known: Final[WeakKeyDictionary[AnyMapper, MapperColumns]] = WeakKeyDictionary()
-
-
 def columns_of(mapper: AnyMapper) -> MapperColumns:
     """Return the columns of *mapper* as a flush sees them."""
-    found = _known.get(mapper)
+    found: MapperColumns | None = mapper.memo.get(MapperColumns)
     if found is None:
-        found = _known[mapper] = _work_out(mapper)
+        found = mapper.memo[MapperColumns] = _work_out(mapper)
     return found
 
 

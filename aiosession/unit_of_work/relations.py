@@ -5,8 +5,7 @@ the side that holds the foreign key is the one that is looked at.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from sqlalchemy import Column
 
@@ -67,14 +66,11 @@ class MapperRelations:
         return self.collections + self.mirrored
 
 
-_known: Final[WeakKeyDictionary[AnyMapper, MapperRelations]] = WeakKeyDictionary()
-
-
 def relations_of(mapper: AnyMapper) -> MapperRelations:
     """Return the writing relations of *mapper*."""
-    found = _known.get(mapper)
+    found: MapperRelations | None = mapper.memo.get(MapperRelations)
     if found is None:
-        found = _known[mapper] = _work_out(mapper)
+        found = mapper.memo[MapperRelations] = _work_out(mapper)
     return found
 
 

@@ -1,9 +1,9 @@
 """Rows are written in an order in which everything they refer to is there."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Column, ForeignKey, Integer, Table, select
 
-from aiosession import AsyncEngine, AsyncSession, CircularDependencyError
+from aiosession import AsyncEngine, AsyncSession, CircularDependencyError, registry, relationship
 from aiosession.testing.statements import StatementLog
 from tests.behaviour.flush_model import Department, Egg, Hen, Letter, Node, Passport, Person, Worker, make_tables
 
@@ -175,3 +175,38 @@ async def test_a_new_row_that_refers_to_itself_is_refused_with_the_remedy(
             await session.flush()
 
         assert statements.count == 0
+
+
+async def test_a_class_mapped_after_the_first_flush_is_respected(engine: AsyncEngine) -> None:
+    mappers = registry()
+    child = Table(
+        "later_child",
+        mappers.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("parent_id", ForeignKey("later_parent.id")),
+    )
+    parent = Table("later_parent", mappers.metadata, Column("id", Integer, primary_key=True))
+
+    class Child:
+        pass
+
+    class Parent:
+        children: list[Child]
+
+    mappers.map_imperatively(Child, child)
+    async with engine.begin() as connection:
+        await connection.create_all(mappers.metadata)
+    async with AsyncSession(engine) as session:
+        session.add(Child())
+        await session.commit()
+
+    mappers.map_imperatively(Parent, parent, properties={"children": relationship(Child)})
+    async with AsyncSession(engine) as session:
+        family = Parent()
+        family.children = [Child(), Child()]
+        session.add(family)
+        await session.commit()
+
+        await session.refresh(family, ["children"])
+        assert len(family.children) == 2
+    mappers.dispose()
