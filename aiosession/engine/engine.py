@@ -144,7 +144,8 @@ class AsyncConnection:
     __slots__ = ("_guard", "_options", "_stack", "_was_closed", "_wire", "engine")
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self.engine: Final = engine
+        self.engine = engine
+        """What it belongs to; with the options of the connection, once it has some of its own."""
         self._options: Mapping[str, Any] = engine.options
         self._guard: Final = aio.Guard()
         self._wire: EngineConnection | None = None
@@ -201,6 +202,7 @@ class AsyncConnection:
             chosen = {**self._options, **checked(options)}
             self._open_stack().configure(_transaction_options(chosen))
             self._options = chosen
+            self.engine = self.engine.execution_options(**options)
         return self
 
     # Statements

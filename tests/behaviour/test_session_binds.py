@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import literal, select, text
+from sqlalchemy import MetaData, literal, select, text
 from typing_extensions import override
 
-from aiosession import AsyncEngine, AsyncSession, create_async_engine
+from aiosession import AsyncEngine, AsyncSession, DeclarativeBase, Mapped, create_async_engine, mapped_column
 from aiosession.errors import ArgumentError, UnboundExecutionError
 from aiosession.testing.statements import StatementLog
 from tests.session_model import Author, Base, Book, make_tables
@@ -134,3 +134,25 @@ async def test_an_engine_in_autocommit_gets_no_transactions(engine: AsyncEngine,
 
     assert log.kinds == ["INSERT", "INSERT", "DELETE"]
     assert await count(observer, "author") == 0
+
+
+async def test_a_connections_own_schemas_hold_for_a_session_on_it(engine: AsyncEngine) -> None:
+    class Elsewhere(DeclarativeBase):
+        metadata = MetaData(schema="elsewhere")
+
+    class Note(Elsewhere):
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        text: Mapped[str]
+
+    async with engine.connect() as connection:
+        await connection.execution_options(schema_translate_map={"elsewhere": None})
+        await connection.create_all(Elsewhere.metadata)
+        async with AsyncSession(connection) as session:
+            note = Note(text="hello")
+            session.add(note)
+            await session.flush()
+
+            assert [each.text for each in await session.scalars(select(Note))] == ["hello"]
+            await session.refresh(note)
+            assert (await session.scalars(select(Note.text))).all() == ["hello"]

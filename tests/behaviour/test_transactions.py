@@ -17,6 +17,11 @@ from aiosession.errors import (
 from aiosession.events import StatementEvent
 from tests.session_model import Author, Book, make_tables, names_seen_by, put_author
 
+on_postgresql = pytest.mark.parametrize(
+    "database_url", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True
+)
+"""What only this database does: give up the whole transaction, know several isolation levels."""
+
 
 @pytest.fixture
 async def key(engine: AsyncEngine) -> int:
@@ -191,9 +196,8 @@ async def test_a_swallowed_error_never_becomes_a_silent_rollback(
             assert await names_seen_by(observer) == ["Ann", "Bea"]
 
 
+@on_postgresql
 async def test_a_block_with_a_swallowed_error_raises_at_its_end(engine: AsyncEngine, key: int) -> None:
-    if engine.name != "postgresql":
-        pytest.skip("the other databases undo only the statement that failed")
     async with AsyncSession(engine) as session:
         with pytest.raises(PendingRollbackError):  # noqa: PT012 - the block is what is tested
             async with session.begin():
@@ -300,9 +304,8 @@ async def test_a_savepoint_on_the_connection_of_a_session_undoes_a_failed_statem
     assert await names_seen_by(observer) == ["Ann", "Bea"]
 
 
+@on_postgresql
 async def test_one_transaction_may_have_an_isolation_level_of_its_own(engine: AsyncEngine, key: int) -> None:
-    if engine.name != "postgresql":
-        pytest.skip("the other database has one isolation level")
     level = text("SHOW transaction_isolation")
     async with AsyncSession(engine) as session:
         await session.connection(execution_options={"isolation_level": "SERIALIZABLE"})

@@ -7,10 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import (
-    Column,
     Integer,
-    MetaData,
-    Table,
     bindparam,
     column,
     delete,
@@ -47,15 +44,6 @@ async def _names(engine: AsyncEngine) -> list[str]:
 
 
 class TestStatements:
-    async def test_an_insert_without_values_leaves_all_to_the_database(self, engine: AsyncEngine) -> None:
-        ticket = Table("ticket", MetaData(), Column("id", Integer, primary_key=True), Column("note", Integer))
-
-        async with engine.begin() as connection:
-            await connection.create_all(ticket.metadata)
-            await connection.execute(insert(ticket))
-
-            assert (await connection.execute(select(ticket))).all() == [(1, None)]
-
     async def test_rows_have_names_and_objects(self, connection: AsyncConnection) -> None:
         row = (await connection.execute(select(author).where(author.c.name == "ann"))).one()
 
