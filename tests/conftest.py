@@ -1,6 +1,7 @@
 """Fixtures only: the databases that every behaviour test runs on, and ways to look at what happened."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -40,6 +41,15 @@ def _no_blocking_calls() -> Iterator[None]:
             # asyncpg looks for ~/.pgpass when it connects without a password
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """Put the levels of our loggers back: ``echo`` sets them for good, and engines made later would log too."""
+    yield
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if name.startswith("aiosession") and isinstance(logger, logging.Logger):
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
