@@ -6,39 +6,24 @@ No method awaits another public method, so that subclasses can override any of t
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self
 
 from sqlalchemy import ClauseElement
-from sqlalchemy.sql.selectable import TypedReturnsRows
-from typing_extensions import TypeVarTuple, Unpack
 
-from aiosession.engine.engine import AsyncConnection
-from aiosession.engine.execution import Parameters
-from aiosession.engine.result import Result, ScalarResult
-from aiosession.engine.streaming import AsyncResult, AsyncScalarResult
-from aiosession.errors import ObjectNotFoundError
-from aiosession.loading.get import get
-from aiosession.loading.load import load
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import AnyMapper
-from aiosession.session import lifecycle, querying, streaming, transactions
+from aiosession.session import lifecycle, transactions
+from aiosession.session.asking import Asking
 from aiosession.session.binds import BindTable
-from aiosession.session.connections import open_connection
-from aiosession.session.handles import AsyncSessionTransaction
-from aiosession.session.lifecycle import Lock
 from aiosession.session.making import OverriddenLocate, make_context
 from aiosession.session.objects import ObjectSet
 from aiosession.session.options import option_names, refuse_unknown
-from aiosession.session.querying import How, HowToGet, Options
+from aiosession.session.transacting import Transacting
 from aiosession.state.identity import IdentityMap
 from aiosession.transaction.bind import Bind
-from aiosession.unit_of_work.plan import FlushPlan
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 
-class AsyncSession:
+class AsyncSession(Asking, Transacting):
     """A unit of work: objects with an identity, their changes, and the transaction in which they are written.
 
     One task at a time; `fork` gives other tasks sessions of their own. Use it as ``async with AsyncSession(engine) as
@@ -57,7 +42,7 @@ class AsyncSession:
 
     """
 
-    __slots__ = ("__weakref__", "_info", "binds", "context")
+    __slots__ = ("_info",)
 
     def __init__(  # noqa: PLR0913 - the options that a session has
         self,
@@ -76,11 +61,10 @@ class AsyncSession:
         if unknown:
             refuse_unknown(unknown, option_names(AsyncSession), "a session")
         self._info: dict[Any, Any] | None = None if info is None else dict(info)
-        self.binds: Final = BindTable(bind, binds)
+        self.binds = BindTable(bind, binds)
         is_plain = type(self).get_bind is AsyncSession.get_bind
         locate = self.binds.locate if is_plain else OverriddenLocate(self.get_bind)
-        self.context: Final = make_context(self, locate, isolation_level=isolation_level, stale_reads=stale_reads)
-        """What the layers below see of this session; not for applications."""
+        self.context = make_context(self, locate, isolation_level=isolation_level, stale_reads=stale_reads)
         self.context.configure(
             autoflushes=autoflush, expires_on_commit=expire_on_commit, autobegins=autobegin, reopens=close_resets_only
         )
@@ -148,204 +132,7 @@ class AsyncSession:
     def __iter__(self) -> Iterator[object]:
         return iter(self.context.workspace.objects())
 
-    # Queries
-
-    async def get(self, entity: type[T], ident: object, **how: Unpack[HowToGet]) -> T | None:
-        """Return the object with this primary key, from memory or with one statement; None if there is no such row.
-
-        *ident* is a value, a tuple for a composite key, or a mapping from attribute names to values. Takes *options*
-        for loading, *populate_existing*, *with_for_update*, *identity_token*, *execution_options*, *bind_arguments*.
-        """
-        ctx = self.context
-        with ctx.guard.enter("get"):
-            ctx.check_open()
-            found: T | None
-            if how:
-                found = await querying.get(ctx, mapper_of(entity), ident, how)
-            else:
-                found = await get(ctx, mapper_of(entity), ident)
-            return found
-
-    async def get_one(self, entity: type[T], ident: object, **how: Unpack[HowToGet]) -> T:
-        """Return the object with this primary key; `ObjectNotFoundError` if there is no such row; else as `get`."""
-        ctx = self.context
-        with ctx.guard.enter("get_one"):
-            ctx.check_open()
-            found: T | None = await querying.get(ctx, mapper_of(entity), ident, how)
-        if found is None:
-            raise ObjectNotFoundError(entity, ident)
-        return found
-
-    @overload
-    async def execute(
-        self, statement: TypedReturnsRows[*Ts], params: Parameters | None = None, **how: Unpack[How]
-    ) -> Result[*Ts]: ...
-    @overload
-    async def execute(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> Result[*tuple[Any, ...]]: ...
-    async def execute(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> Result[*tuple[Any, ...]]:
-        """Run a statement of Core over classes and tables; *params* may be a list for INSERT, UPDATE and DELETE."""
-        with self.context.guard.enter("execute"):
-            return await querying.execute(self.context, statement, params, how)
-
-    @overload
-    async def scalar(
-        self, statement: TypedReturnsRows[T, *tuple[Any, ...]], params: Parameters | None = None, **how: Unpack[How]
-    ) -> T | None: ...
-    @overload
-    async def scalar(self, statement: object, params: Parameters | None = None, **how: Unpack[How]) -> Any: ...
-    async def scalar(self, statement: object, params: Parameters | None = None, **how: Unpack[How]) -> Any:
-        """Run a statement and return the first value of its first row; None if there is no row."""
-        with self.context.guard.enter("scalar"):
-            result = await querying.execute(self.context, statement, params, how)
-            return result.scalar()
-
-    @overload
-    async def scalars(
-        self, statement: TypedReturnsRows[T, *tuple[Any, ...]], params: Parameters | None = None, **how: Unpack[How]
-    ) -> ScalarResult[T]: ...
-    @overload
-    async def scalars(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> ScalarResult[Any]: ...
-    async def scalars(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> ScalarResult[Any]:
-        """Run a statement and return the first value of each row."""
-        with self.context.guard.enter("scalars"):
-            result = await querying.execute(self.context, statement, params, how)
-            return result.scalars()
-
-    @overload
-    async def stream(
-        self, statement: TypedReturnsRows[*Ts], params: Parameters | None = None, **how: Unpack[How]
-    ) -> AsyncResult[*Ts]: ...
-    @overload
-    async def stream(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> AsyncResult[*tuple[Any, ...]]: ...
-    async def stream(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> AsyncResult[*tuple[Any, ...]]:
-        """Run a query and return its rows as they arrive, in chunks of ``execution_options={"yield_per": n}``.
-
-        The stream is part of the transaction; close it, or use it with ``async with``, if it is not read to its end.
-        """
-        with self.context.guard.enter("stream"):
-            return await streaming.stream(self.context, statement, params, how)
-
-    @overload
-    async def stream_scalars(
-        self, statement: TypedReturnsRows[T, *tuple[Any, ...]], params: Parameters | None = None, **how: Unpack[How]
-    ) -> AsyncScalarResult[T]: ...
-    @overload
-    async def stream_scalars(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> AsyncScalarResult[Any]: ...
-    async def stream_scalars(
-        self, statement: object, params: Parameters | None = None, **how: Unpack[How]
-    ) -> AsyncScalarResult[Any]:
-        """Run a query and return the first value of each row as they arrive."""
-        with self.context.guard.enter("stream_scalars"):
-            result = await streaming.stream(self.context, statement, params, how)
-            return result.scalars()
-
-    async def refresh(
-        self,
-        instance: object,
-        attribute_names: Iterable[str] | None = None,
-        with_for_update: Lock = None,
-    ) -> None:
-        """Read an object, or some attributes of it, as they are in the database; unflushed changes of them are lost."""
-        with self.context.guard.enter("refresh"):
-            await lifecycle.refresh(self.context, instance, attribute_names, with_for_update)
-
-    async def refresh_all(self) -> None:
-        """Read all stale objects again, one statement per class."""
-        with self.context.guard.enter("refresh_all"):
-            await lifecycle.refresh_all(self.context)
-
-    async def load(self, instances: object, *attributes: object) -> None:
-        """Load attributes that objects lack: ``await session.load(users, User.books, Book.tags)``.
-
-        One statement per attribute, whatever the number of objects; what is loaded and fresh is left alone.
-        """
-        with self.context.guard.enter("load"):
-            self.context.check_open()
-            await load(self.context, instances, *attributes)
-
-    # The transaction
-
-    async def flush(self, objects: Iterable[object] | None = None) -> None:
-        """Write pending changes, those of *objects* only if given."""
-        with self.context.guard.enter("flush"):
-            self.context.check_open()
-            await transactions.flush(self.context, objects)
-
-    async def plan(self) -> FlushPlan:
-        """Return what a flush would send now, statement by statement with the reason for each; sends nothing of it."""
-        with self.context.guard.enter("plan"):
-            return await transactions.plan(self.context)
-
-    async def commit(self) -> None:
-        """Flush and commit; savepoints that are open are committed with the rest."""
-        with self.context.guard.enter("commit"):
-            await transactions.commit(self.context)
-
-    async def rollback(self) -> None:
-        """Roll back to the begin of the outermost transaction, in the databases and in the objects."""
-        with self.context.guard.enter("rollback"):
-            await transactions.rollback(self.context)
-
-    def begin(self, *, join: bool = False) -> AsyncSessionTransaction:
-        """Begin a transaction: ``async with session.begin():`` commits at its end, or rolls back.
-
-        With *join*, a transaction that is in progress is joined and the outermost block commits.
-        """
-        return AsyncSessionTransaction(self.context, join=join)
-
-    def begin_nested(self) -> AsyncSessionTransaction:
-        """Open a savepoint on every bind in use: ``async with session.begin_nested():``, or await it."""
-        return AsyncSessionTransaction(self.context, nested=True)
-
-    def in_transaction(self) -> bool:
-        """Whether a transaction has begun, be it on the wire or not."""
-        return self.context.level is not None
-
-    def in_nested_transaction(self) -> bool:
-        """Whether a savepoint is open."""
-        return self.context.level is not None and self.context.level.is_nested
-
-    def get_transaction(self) -> AsyncSessionTransaction | None:
-        """Return the outermost transaction, None if none has begun."""
-        root = self.context.root
-        return None if root is None else AsyncSessionTransaction(self.context, level=root)
-
-    def get_nested_transaction(self) -> AsyncSessionTransaction | None:
-        """Return the innermost savepoint, None if none is open."""
-        level = self.context.level
-        return AsyncSessionTransaction(self.context, level=level) if level is not None and level.is_nested else None
-
-    @property
-    def is_active(self) -> bool:
-        """Whether the session can go on; False after a failure, until ``rollback()``."""
-        level = self.context.level
-        return level is None or level.is_active
-
-    async def connection(
-        self,
-        bind_arguments: Mapping[str, Any] | None = None,
-        execution_options: Options | None = None,
-    ) -> AsyncConnection:
-        """Return the connection of this session's transaction, which begins now; the session stays its owner.
-
-        *execution_options* such as ``isolation_level`` are for the transaction: they come before its first statement.
-        """
-        with self.context.guard.enter("connection"):
-            return await open_connection(self.context, bind_arguments, execution_options)
+    # Where statements go
 
     def get_bind(
         self, mapper: AnyMapper | type[Any] | None = None, clause: ClauseElement | None = None, **hints: Any

@@ -1,0 +1,86 @@
+"""How is a session's work written and ended? `AsyncSession` has these methods; plain functions do the work."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiosession.engine.engine import AsyncConnection
+from aiosession.session import transactions
+from aiosession.session.connections import open_connection
+from aiosession.session.handles import AsyncSessionTransaction
+from aiosession.session.holding import Holding
+from aiosession.session.querying import Options
+from aiosession.unit_of_work.plan import FlushPlan
+
+
+class Transacting(Holding):
+    """Flush, transactions and savepoints of a session."""
+
+    __slots__ = ()
+
+    async def flush(self, objects: Iterable[object] | None = None) -> None:
+        """Write pending changes, those of *objects* only if given."""
+        with self.context.guard.enter("flush"):
+            self.context.check_open()
+            await transactions.flush(self.context, objects)
+
+    async def plan(self) -> FlushPlan:
+        """Return what a flush would send now, statement by statement with the reason for each; sends nothing of it."""
+        with self.context.guard.enter("plan"):
+            return await transactions.plan(self.context)
+
+    async def commit(self) -> None:
+        """Flush and commit; savepoints that are open are committed with the rest."""
+        with self.context.guard.enter("commit"):
+            await transactions.commit(self.context)
+
+    async def rollback(self) -> None:
+        """Roll back to the begin of the outermost transaction, in the databases and in the objects."""
+        with self.context.guard.enter("rollback"):
+            await transactions.rollback(self.context)
+
+    def begin(self, *, join: bool = False) -> AsyncSessionTransaction:
+        """Begin a transaction: ``async with session.begin():`` commits at its end, or rolls back.
+
+        With *join*, a transaction that is in progress is joined and the outermost block commits.
+        """
+        return AsyncSessionTransaction(self.context, join=join)
+
+    def begin_nested(self) -> AsyncSessionTransaction:
+        """Open a savepoint on every bind in use: ``async with session.begin_nested():``, or await it."""
+        return AsyncSessionTransaction(self.context, nested=True)
+
+    def in_transaction(self) -> bool:
+        """Whether a transaction has begun, be it on the wire or not."""
+        return self.context.level is not None
+
+    def in_nested_transaction(self) -> bool:
+        """Whether a savepoint is open."""
+        return self.context.level is not None and self.context.level.is_nested
+
+    def get_transaction(self) -> AsyncSessionTransaction | None:
+        """Return the outermost transaction, None if none has begun."""
+        root = self.context.root
+        return None if root is None else AsyncSessionTransaction(self.context, level=root)
+
+    def get_nested_transaction(self) -> AsyncSessionTransaction | None:
+        """Return the innermost savepoint, None if none is open."""
+        level = self.context.level
+        return AsyncSessionTransaction(self.context, level=level) if level is not None and level.is_nested else None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the session can go on; False after a failure, until ``rollback()``."""
+        level = self.context.level
+        return level is None or level.is_active
+
+    async def connection(
+        self,
+        bind_arguments: Mapping[str, Any] | None = None,
+        execution_options: Options | None = None,
+    ) -> AsyncConnection:
+        """Return the connection of this session's transaction, which begins now; the session stays its owner.
+
+        *execution_options* such as ``isolation_level`` are for the transaction: they come before its first statement.
+        """
+        with self.context.guard.enter("connection"):
+            return await open_connection(self.context, bind_arguments, execution_options)
