@@ -78,9 +78,10 @@ class UnmappedError(InvalidRequestError):
 
     def __init__(self, subject: object) -> None:
         kind = f"class {subject.__qualname__}" if isinstance(subject, type) else f"an object of {type(subject)!r}"
-        super().__init__(
-            f"{kind} is not mapped; derive the class from a DeclarativeBase or map it with registry.map_imperatively()"
-        )
+        message = f"{kind} is not mapped; derive the class from a DeclarativeBase or map it with map_imperatively()"
+        if isinstance(subject, type) and getattr(subject, "__mapper__", None) is not None:
+            message = f"{subject.__qualname__} is a mapped class; one of its objects is needed here"
+        super().__init__(message)
         self.subject: Final = subject
 
 

@@ -23,7 +23,7 @@ def refuse_unknown(unknown: Mapping[str, object], known: Iterable[str], what: st
     """Raise `ArgumentError` for options that *what* does not have."""
     names = sorted(known)
     listed = ", ".join(f"{name!r}{near(name, names)}" for name in unknown)
-    raise ArgumentError(f"{what} has no option {listed}. Its options are: {', '.join(names)}")
+    raise ArgumentError(f"the options of {what} are {', '.join(names)}; it has no {listed}")
 
 
 def option_names(callable_: Any) -> list[str]:

@@ -27,6 +27,18 @@ async def key(engine: AsyncEngine, statements: StatementLog) -> int:
 # Objects
 
 
+def test_a_class_in_place_of_an_object_is_said_to_be_one(engine: AsyncEngine) -> None:
+    session = AsyncSession(engine)
+
+    with pytest.raises(UnmappedError, match="Author is a mapped class; one of its objects is needed"):
+        session.add(Author)
+
+
+def test_an_unknown_option_is_answered_with_the_nearest_one_and_the_list(engine: AsyncEngine) -> None:
+    with pytest.raises(ArgumentError, match=r"are autobegin, .*; it has no 'autoflsh'; did you mean 'autoflush'\?$"):
+        AsyncSession(engine, autoflsh=False)
+
+
 async def test_an_object_goes_through_its_states(engine: AsyncEngine, key: int) -> None:
     author = Author(name="Bea")
     assert inspect(author).transient
