@@ -354,6 +354,7 @@ def _capabilities(place: Location) -> Capabilities:
         single_writer=True,
         concurrent_reads=place.pragmas.get("journal_mode", "").upper() == "WAL",
         counts_many=True,
+        combines_writes=False,
         max_parameters=32766 if sqlite3.sqlite_version_info >= (3, 32, 0) else 999,
     )
 

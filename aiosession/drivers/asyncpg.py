@@ -375,6 +375,7 @@ _CAPABILITIES: Final = Capabilities(
     single_writer=False,
     concurrent_reads=True,
     counts_many=False,
+    combines_writes=True,
     max_parameters=32767,
 )
 

@@ -54,6 +54,8 @@ class Capabilities:
     """Others can read while a transaction writes."""
     counts_many: bool
     """`Wire.execute_many` knows the total of affected rows."""
+    combines_writes: bool
+    """Writes of several tables can be members of one WITH clause, which is carried out as a whole or not at all."""
     max_parameters: int
     """The most parameters that one statement may have."""
 

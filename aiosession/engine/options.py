@@ -16,6 +16,7 @@ _NAMES: Final = frozenset(
         "yield_per",
         "populate_existing",
         "autoflush",
+        "combine_writes",
     }
 )
 _LEVELS: Final = frozenset({"READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", AUTOCOMMIT})

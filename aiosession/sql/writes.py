@@ -5,7 +5,7 @@ two forms: for one row, with one parameter per column, and (where the database h
 one array per column, so that one text serves every size.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -45,6 +45,8 @@ from aiosession.sql.types import Processor, bind_processor, result_processor
 Columns: TypeAlias = tuple[Column[Any], ...]
 Write: TypeAlias = Insert | Update | Delete
 SchemaMap: TypeAlias = Mapping[str | None, str | None]
+Guard: TypeAlias = ColumnElement[bool] | None
+"""A condition for writing anything at all."""
 
 
 class WriteKind(Enum):
@@ -133,8 +135,10 @@ class WriteStatements:
     """The write statements of one dialect, each compiled at its first use."""
 
     def __init__(self, dialect: Dialect, schemas: SchemaMap | None = None) -> None:
-        self._dialect: Final = dialect
-        self._schemas: Final = schemas
+        self.dialect: Final = dialect
+        self.schemas: Final = schemas
+        self.memo: Final[dict[object, Any]] = {}
+        """What others have worked out for this dialect, by keys of their own."""
         self._rows: Final[dict[WriteShape, WriteStatement]] = {}
         self._arrays: Final[dict[WriteShape, WriteStatement | None]] = {}
 
@@ -142,31 +146,23 @@ class WriteStatements:
         """Return the form that writes one row."""
         found = self._rows.get(shape)
         if found is None:
-            found = self._rows[shape] = self._compile(_ROW[shape.kind](shape), shape)
+            found = self._rows[shape] = self._compile(row_form(shape), shape)
         return found
 
     def for_arrays(self, shape: WriteShape) -> WriteStatement | None:
         """Return the form that takes one array per column; None if a type cannot travel in an array."""
         if shape not in self._arrays:
             inputs = shape.columns + shape.match
-            possible = bool(inputs) and all(_fits_array(item.type, self._dialect) for item in inputs)
-            self._arrays[shape] = self._compile(self._array_form(shape), shape) if possible else None
+            possible = bool(inputs) and all(_fits_array(item.type, self.dialect) for item in inputs)
+            self._arrays[shape] = self._compile(array_form(shape, self.dialect), shape) if possible else None
         return self._arrays[shape]
-
-    def _array_form(self, shape: WriteShape) -> Write:
-        inputs = shape.columns + shape.match
-        arrays = [
-            bindparam(_name(place), type_=ARRAY(_element_type(item.type, self._dialect)))
-            for place, item in enumerate(inputs)
-        ]
-        return _ARRAY[shape.kind](shape, arrays)
 
     def _compile(self, statement: Write, shape: WriteShape) -> WriteStatement:
         if shape.returning:
             statement = statement.returning(*shape.returning)
-        compiled = core.compile_statement(self._dialect, statement, schema_translate_map=self._schemas)
+        compiled = core.compile_statement(self.dialect, statement, schema_translate_map=self.schemas)
         inputs = shape.columns + shape.match
-        places = {_name(place): place for place in range(len(inputs))}
+        places = {parameter_name(place): place for place in range(len(inputs))}
         order = tuple(places.get(name) for name in core.positions(compiled))
         processed = compiled.construct_params(dict.fromkeys(places))
         own = core.bind_processors(compiled)
@@ -175,11 +171,11 @@ class WriteStatements:
             inputs=inputs,
             order=order,
             constants=tuple(
-                None if name in places else _constant(processed[name], own.get(name))
+                None if name in places else constant_of(processed[name], own.get(name))
                 for name in core.positions(compiled)
             ),
-            processors=tuple(bind_processor(item.type, self._dialect) for item in inputs),
-            result_processors=tuple(result_processor(item.type, self._dialect) for item in shape.returning),
+            processors=tuple(bind_processor(item.type, self.dialect) for item in inputs),
+            result_processors=tuple(result_processor(item.type, self.dialect) for item in shape.returning),
         )
 
 
@@ -198,40 +194,58 @@ def write_statements(dialect: Dialect, schemas: SchemaMap | None = None) -> Writ
     return found
 
 
-def _name(place: int) -> str:
+def parameter_name(place: int) -> str:
+    """Return the name of a parameter of a write statement."""
     # Core reserves the names of columns in INSERT and UPDATE
     return f"aio_{place}"
 
 
-def _constant(value: object, processor: object) -> object:
+def constant_of(value: object, processor: object) -> object:
+    """Return what the driver gets for a value that a statement brings along itself."""
     return processor(value) if callable(processor) else value
 
 
 # One row --------------------------------------------------------------------------------------------------------------
 
 
-def _parameters(columns: Columns, start: int = 0) -> dict[Column[Any], ColumnElement[Any]]:
-    return {item: bindparam(_name(start + place), type_=item.type) for place, item in enumerate(columns)}
+def row_form(shape: WriteShape, *, start: int = 0, guard: Guard = None) -> Write:
+    """Return the statement that writes one row, if *guard* is true; parameters are numbered from *start*."""
+    values = [bindparam(parameter_name(start + place), type_=item.type) for place, item in enumerate(_inputs(shape))]
+    return _ROW[shape.kind](shape, values, guard)
 
 
-def _row_criteria(shape: WriteShape) -> Iterable[ColumnElement[bool]]:
-    return [item == value for item, value in _parameters(shape.match, len(shape.columns)).items()]
+def _inputs(shape: WriteShape) -> Columns:
+    return shape.columns + shape.match
 
 
-def _insert_row(shape: WriteShape) -> Write:
+def _criteria(shape: WriteShape, values: Sequence[ColumnElement[Any]], guard: Guard) -> list[ColumnElement[bool]]:
+    """Return the conditions for the rows that are written, whose values come last in *values*."""
+    matched = values[len(shape.columns) :]
+    criteria = [item == value for item, value in zip(shape.match, matched, strict=True)]
+    return criteria if guard is None else [*criteria, guard]
+
+
+def _insert_row(shape: WriteShape, values: Sequence[ColumnElement[Any]], guard: Guard) -> Write:
+    given = dict(zip(shape.columns, values, strict=True))
+    if guard is not None:
+        given.update(_sql_defaults(shape))
+        return insert(shape.table).from_select(
+            list(given), select(*given.values()).where(guard), include_defaults=False
+        )
     # inline: no key is fetched but what the shape asks for
-    return insert(shape.table).values(_parameters(shape.columns)).inline()
+    return insert(shape.table).values(given).inline()
 
 
-def _update_row(shape: WriteShape) -> Write:
-    return update(shape.table).values(_parameters(shape.columns)).where(*_row_criteria(shape)).inline()
+def _update_row(shape: WriteShape, values: Sequence[ColumnElement[Any]], guard: Guard) -> Write:
+    given = dict(zip(shape.columns, values, strict=False))
+    return update(shape.table).values(given).where(*_criteria(shape, values, guard)).inline()
 
 
-def _delete_row(shape: WriteShape) -> Write:
-    return delete(shape.table).where(*_row_criteria(shape))
+def _delete_row(shape: WriteShape, values: Sequence[ColumnElement[Any]], guard: Guard) -> Write:
+    return delete(shape.table).where(*_criteria(shape, values, guard))
 
 
-_ROW: Final[dict[WriteKind, Callable[[WriteShape], Write]]] = {
+_ROW: Final[dict[WriteKind, Callable[[WriteShape, Sequence[ColumnElement[Any]], Guard], Write]]] = {
     WriteKind.INSERT: _insert_row,
     WriteKind.UPDATE: _update_row,
     WriteKind.DELETE: _delete_row,
@@ -241,37 +255,46 @@ _ROW: Final[dict[WriteKind, Callable[[WriteShape], Write]]] = {
 # Any number of rows ---------------------------------------------------------------------------------------------------
 
 
+def array_form(shape: WriteShape, dialect: Dialect, *, start: int = 0, guard: Guard = None) -> Write:
+    """Return the statement that writes rows given as one array for each column, if *guard* is true."""
+    arrays = [
+        bindparam(parameter_name(start + place), type_=ARRAY(_element_type(item.type, dialect)))
+        for place, item in enumerate(_inputs(shape))
+    ]
+    return _ARRAY[shape.kind](shape, arrays, guard)
+
+
 def _rows_of(arrays: Sequence[ColumnElement[Any]], *, ordinality: str | None = None) -> NamedFromClause:
-    names: list[ColumnClause[Any]] = [column(_name(place)) for place in range(len(arrays))]
+    names: list[ColumnClause[Any]] = [column(parameter_name(place)) for place in range(len(arrays))]
     return func.unnest(*arrays).table_valued(*names, with_ordinality=ordinality).render_derived(name="given")
 
 
-def _insert_arrays(shape: WriteShape, arrays: Sequence[ColumnElement[Any]]) -> Write:
+def _insert_arrays(shape: WriteShape, arrays: Sequence[ColumnElement[Any]], guard: Guard) -> Write:
     # Rows are numbered and inserted in the order in which they were given: numbers that the database makes then follow
     # that order too, whatever the order in which RETURNING reports them.
     given = _rows_of(arrays, ordinality="aio_ordinality")
     values: dict[Column[Any], ColumnElement[Any]] = dict(zip(shape.columns, given.c, strict=False))
     values.update(_sql_defaults(shape))
     rows = select(*values.values()).order_by(given.c.aio_ordinality)
+    if guard is not None:
+        rows = rows.where(guard)
     return insert(shape.table).from_select(list(values), rows, include_defaults=False)
 
 
-def _update_arrays(shape: WriteShape, arrays: Sequence[ColumnElement[Any]]) -> Write:
-    given = _rows_of(arrays)
-    columns = list(given.c)
-    count = len(shape.columns)
-    criteria = [item == value for item, value in zip(shape.match, columns[count:], strict=True)]
-    return update(shape.table).values(dict(zip(shape.columns, columns[:count], strict=True))).where(*criteria).inline()
+def _update_arrays(shape: WriteShape, arrays: Sequence[ColumnElement[Any]], guard: Guard) -> Write:
+    columns = list(_rows_of(arrays).c)
+    given = dict(zip(shape.columns, columns, strict=False))
+    return update(shape.table).values(given).where(*_criteria(shape, columns, guard)).inline()
 
 
-def _delete_arrays(shape: WriteShape, arrays: Sequence[ColumnElement[Any]]) -> Write:
+def _delete_arrays(shape: WriteShape, arrays: Sequence[ColumnElement[Any]], guard: Guard) -> Write:
     if len(shape.match) == 1:
-        return delete(shape.table).where(shape.match[0] == any_(arrays[0]))
-    given = _rows_of(arrays)
-    return delete(shape.table).where(*(item == value for item, value in zip(shape.match, given.c, strict=True)))
+        criteria = [shape.match[0] == any_(arrays[0])]
+        return delete(shape.table).where(*(criteria if guard is None else [*criteria, guard]))
+    return delete(shape.table).where(*_criteria(shape, list(_rows_of(arrays).c), guard))
 
 
-_ARRAY: Final[dict[WriteKind, Callable[[WriteShape, Sequence[ColumnElement[Any]]], Write]]] = {
+_ARRAY: Final[dict[WriteKind, Callable[[WriteShape, Sequence[ColumnElement[Any]], Guard], Write]]] = {
     WriteKind.INSERT: _insert_arrays,
     WriteKind.UPDATE: _update_arrays,
     WriteKind.DELETE: _delete_arrays,

@@ -11,7 +11,7 @@ from aiosession.events import StatementEvent
 _TRANSACTION_CONTROL: Final = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
 _NAME: Final = r'(?:"[^"]+"|[\w$]+)'
 _TABLE: Final = re.compile(
-    rf"\b(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM|FROM)\s+(?:ONLY\s+)?(?:{_NAME}\.)?({_NAME})",
+    rf"\b(INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM|FROM)\s+(?:ONLY\s+)?(?:{_NAME}\.)?({_NAME})",
     re.IGNORECASE,
 )
 
@@ -67,8 +67,11 @@ class StatementLog:
         return [event for event in self.events if event.kind == kind.upper()]
 
     def tables(self, kind: str) -> list[str]:
-        """Return the (first) table of each statement with this verb, in order."""
-        return [table for event in self.of_kind(kind) for table in _first_table(event.sql)]
+        """Return the (first) table of each statement with this verb, in order.
+
+        Writes that went out as one statement (``WITH ... INSERT ..., ... UPDATE ...``) count one by one.
+        """
+        return [table for event in self.events for table in _tables(event, kind.upper())]
 
     def __len__(self) -> int:
         return self.count
@@ -88,6 +91,10 @@ class StatementLog:
         return "\n".join(self.sql)
 
 
-def _first_table(sql: str) -> list[str]:
-    found = _TABLE.search(sql)
-    return [found.group(1).strip('"')] if found else []
+def _tables(event: StatementEvent, kind: str) -> list[str]:
+    if event.kind == kind:
+        found = _TABLE.search(event.sql)
+        return [found.group(2).strip('"')] if found else []
+    if event.kind != "WITH":
+        return []
+    return [found[2].strip('"') for found in _TABLE.finditer(event.sql) if found[1].split()[0].upper() == kind]

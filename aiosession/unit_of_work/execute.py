@@ -12,7 +12,8 @@ from typing import Any, Final, cast
 
 from aiosession.drivers.protocol import Wire
 from aiosession.engine.engine import AsyncEngine
-from aiosession.errors import DataError, FlushError, StaleDataError
+from aiosession.errors import DatabaseError, DataError, FlushError, StaleDataError
+from aiosession.sql.combined import CombinedStatement, Member, combined_statement, stale_member
 from aiosession.sql.writes import SchemaMap, WriteKind, WriteShape, WriteStatement, write_statements
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext
@@ -32,6 +33,9 @@ class Form(Enum):
     EXPRESSION = "one row with SQL expressions"
 
 
+_MOST_LONE_ROWS: Final = 10_000
+"""More rows than this are written in a transaction: round trips do not matter, and it may take as long as it takes."""
+_MOST_COMBINED: Final = 8
 _SINGLE: Final = frozenset({Form.ROW, Form.ARRAYS, Form.EXPRESSION})
 """Forms that are one statement."""
 
@@ -88,8 +92,15 @@ async def route(ctx: SessionContext, plan: FlushPlan) -> list[Dispatch]:
 async def execute_plan(ctx: SessionContext, plan: FlushPlan) -> Outcome:
     """Send everything in order; StaleDataError if rows are not met as they should be."""
     dispatches = await route(ctx, plan)
-    is_lone = ctx.allows_lone_write and not plan.needs_transaction and all(each.form in _SINGLE for each in dispatches)
     outcome = Outcome()
+    is_lone = ctx.allows_lone_write and plan.row_count <= _MOST_LONE_ROWS
+    if is_lone and plan.needs_transaction:
+        combined = _combined(dispatches)
+        if combined is not None:
+            outcome.written += await _send_combined(ctx, combined, dispatches)
+            return outcome
+        is_lone = False
+    is_lone = is_lone and all(each.form in _SINGLE for each in dispatches)
     for dispatch in dispatches:
         batch = dispatch.batch
         _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=is_lone)
@@ -97,6 +108,58 @@ async def execute_plan(ctx: SessionContext, plan: FlushPlan) -> Outcome:
         outcome.written.append(written)
         _note_made(plan.awaited, written, outcome)
     return outcome
+
+
+def _combined(dispatches: Sequence[Dispatch]) -> CombinedStatement | None:
+    """Return the one statement that does what *dispatches* do one after the other, if there is one."""
+    engine = dispatches[0].engine
+    is_wanted = engine.capabilities.combines_writes and engine.options.get("combine_writes", True)
+    if not is_wanted or len(dispatches) > _MOST_COMBINED:
+        return None
+    members: list[Member] = []
+    for each in dispatches:
+        batch = each.batch
+        if each.engine is not engine or each.statement is None or batch.deferred or each.form not in _SINGLE:
+            return None
+        is_counted = batch.is_counted and (batch.kind is not WriteKind.INSERT or bool(batch.shape.returning))
+        members.append(Member(batch.shape, each.form is Form.ARRAYS, is_counted))
+    return combined_statement(write_statements(engine.dialect, _schemas(engine)), tuple(members))
+
+
+async def _send_combined(
+    ctx: SessionContext, combined: CombinedStatement, dispatches: Sequence[Dispatch]
+) -> list[Written]:
+    batch = dispatches[0].batch
+    _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=True)
+    try:
+        rows = await wire.fetch(combined.sql, combined.parameters([_parameters(each) for each in dispatches]))
+    except DatabaseError as error:
+        stale = stale_member(str(error.orig))
+        if stale is None:
+            raise
+        number, matched = stale
+        raise _stale(dispatches[number].batch, matched) from error
+    return [
+        _written(each, [tuple(row[place]) for row in rows])
+        for each, place in zip(dispatches, combined.splits, strict=True)
+    ]
+
+
+def _parameters(dispatch: Dispatch) -> list[object]:
+    """Return the values of a member of a combined statement, and the number of rows that it has to write."""
+    is_array = dispatch.form is Form.ARRAYS
+    values: list[object] = [column if is_array else column and column[0] for column in dispatch.processed]
+    return [*values, dispatch.batch.count]
+
+
+def _written(dispatch: Dispatch, rows: Sequence[ReturnedRow]) -> Written:
+    """Return what came of a member of a combined statement, whose part of *rows* is repeated if it wrote one row."""
+    batch = dispatch.batch
+    if not batch.shape.returning or dispatch.statement is None:
+        return Written(batch, batch.values, ())
+    if dispatch.form is not Form.ARRAYS:
+        return Written(batch, batch.values, dispatch.statement.results(rows[:1]))
+    return Written(batch, batch.values, _in_order(batch, batch.values, dispatch.statement.results(rows)))
 
 
 # Making ready ---------------------------------------------------------------------------------------------------------
@@ -232,7 +295,11 @@ def _check(batch: Batch, matched: int) -> None:
         return
     if batch.kind is WriteKind.INSERT and not batch.shape.returning:
         return  # some databases count otherwise where triggers or rules write
-    raise StaleDataError(table=batch.table.fullname, operation=batch.kind.value, expected=batch.count, matched=matched)
+    raise _stale(batch, matched)
+
+
+def _stale(batch: Batch, matched: int) -> StaleDataError:
+    return StaleDataError(table=batch.table.fullname, operation=batch.kind.value, expected=batch.count, matched=matched)
 
 
 # What comes back ------------------------------------------------------------------------------------------------------

@@ -148,6 +148,11 @@ class FlushPlan:
             return True
         return any(batch.count > 1 and batch.kind is not WriteKind.INSERT for batch in self.batches)
 
+    @property
+    def row_count(self) -> int:
+        """The number of rows that are written."""
+        return sum(batch.count for batch in self.batches)
+
     def __len__(self) -> int:
         return len(self.batches)
 
