@@ -24,6 +24,7 @@ def hydrate(loader: EntityLoader, rows: Sequence[Row], run: LoadRun) -> list[Any
 
     Relations that need statements of their own are noted in ``run.unfinished``.
     """
+    run.workspace.purge()
     group: LoadGroup[EntityState] = LoadGroup()
     if len(rows) < _MANY_ROWS or not gc.isenabled():
         objects = loader.load(rows, run, group)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from aiosession.loading.shapes import EntityShape, RelationShape
 from aiosession.state.group import LoadGroup
 from aiosession.state.lifecycle import PERSISTENT
-from aiosession.state.state import STATE_KEY, EntityState, released
+from aiosession.state.state import STATE_KEY, EntityState
 from aiosession.state.workspace import Workspace
 
 Row: TypeAlias = Sequence[Any]
@@ -119,7 +119,7 @@ _FIND_BEFORE: Final = """
 # One look-up less for a row that is not in memory, one object too many for a row that is.
 _FIND_AFTER: Final = """
             entity = new(class_)
-            state = EntityState(entity, released)
+            state = EntityState(entity)
             known = states.setdefault(key, state)
             if known is not state:"""
 
@@ -137,7 +137,7 @@ _KNOWN: Final = """
 
 _MAKE: Final = """
             entity = new(class_)
-            state = EntityState(entity, released)
+            state = EntityState(entity)
             states[key] = state"""
 
 _FILL: Final = """
@@ -169,7 +169,6 @@ def _generate(slots: EntitySlots, processors: Sequence[Processor | None]) -> Loa
         "mapper": mapper,
         "names": frozenset(slots.keys),
         "new": object.__new__,
-        "released": released,
         "renew": renew,
     }
     namespace.update((f"process_{position}", processors[position]) for position in slots.positions)

@@ -8,11 +8,10 @@ S = TypeVar("S")
 class LoadGroup(Generic[S]):
     """The states of one entity that one result loaded.
 
-    States are weak references to their objects, and drop the group when their object dies: a group keeps nothing
-    alive for longer than its last object.
+    States are weak references to their objects, so that a group keeps no object alive.
     """
 
-    __slots__ = ("states",)
+    __slots__ = ("__weakref__", "states")
 
     def __init__(self, states: list[S] | None = None) -> None:
         self.states: list[S] = [] if states is None else states

@@ -10,8 +10,8 @@ from aiosession.state.state import EntityState, name_of_key
 class IdentityMap:
     """Objects by identity key, each kept only while somebody else holds it.
 
-    ``states`` is the plain dictionary underneath, for generated row loaders; an entry may outlive its object for a
-    moment, so look at what ``states[key]()`` returns.
+    ``states`` is the plain dictionary underneath, for generated row loaders; an entry may outlive its object
+    (see ``Workspace.purge``), so look at what ``states[key]()`` returns.
     """
 
     __slots__ = ("__weakref__", "states")

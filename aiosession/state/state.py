@@ -46,10 +46,6 @@ class Tracker(Protocol):
         """Say which session this is, for messages."""
         ...
 
-    def forget(self, state: "EntityState") -> None:
-        """Note that the object of *state* is gone."""
-        ...
-
 
 class EntityState(weakref.ref[Any]):
     """The record of one object; a weak reference to it (``state()`` is the object or None).
@@ -181,15 +177,6 @@ def _default(state: EntityState, name: str) -> object:
         raise AttributeError(f"{type(state).__name__!r} object has no attribute {name!r}") from None
 
 
-def released(state: EntityState) -> None:
-    """Clean up after an object that is gone: the callback of every state."""
-    state.group = None
-    reference = state.workspace_ref
-    workspace = None if reference is None else reference()
-    if workspace is not None:
-        workspace.forget(state)
-
-
 def state_of(obj: object) -> EntityState:
     """Return the state of a mapped object; a new one, transient, if it has none yet."""
     try:
@@ -203,7 +190,7 @@ def _new_state(obj: Any) -> EntityState:
     mapper = getattr(type(obj), "__mapper__", None)  # None for classes too: it is their class that is asked
     if mapper is None:
         raise UnmappedError(obj)
-    state = EntityState(obj, released)
+    state = EntityState(obj)
     state.mapper = mapper
     state.lifecycle = TRANSIENT
     # Read soon, and setting them is cheaper than finding out that they were never set.
@@ -243,7 +230,7 @@ def is_stale(state: EntityState, key: str) -> bool:
 def _revived(
     obj: object, key: IdentityKey | None, committed: dict[str, object] | None, expired: set[str] | None
 ) -> EntityState:
-    state = EntityState(obj, released)
+    state = EntityState(obj)
     state.mapper = type(obj).__mapper__  # type: ignore[attr-defined]  # only mapped objects have a state
     state.key = key
     state.lifecycle = TRANSIENT if key is None else DETACHED

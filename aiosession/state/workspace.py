@@ -5,7 +5,7 @@ Pure: no I/O. A session owns one workspace; its objects refer to it weakly.
 
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from aiosession.errors import InvalidRequestError
 from aiosession.mapping.cascade import Cascade
@@ -16,6 +16,8 @@ from aiosession.state.identity import IdentityMap
 from aiosession.state.lifecycle import DELETED, DETACHED, PENDING, PERSISTENT, TRANSIENT
 from aiosession.state.state import STALE_EPOCH, EntityState, state_of, state_or_none
 from aiosession.state.undo import Frame
+
+_FEW_STATES: Final = 1000
 
 LoadAttribute = Callable[[EntityState, str], Awaitable[object]]
 
@@ -39,6 +41,7 @@ class Workspace:
         """What the states of this workspace hold as ``workspace_ref``."""
         self._owner = None if owner is None else weakref.ref(owner)
         self._frames = [Frame()]
+        self._most_states = _FEW_STATES
 
     # Asking
 
@@ -133,6 +136,7 @@ class Workspace:
             if state.lifecycle is PERSISTENT:  # nearly all, and there may be many
                 state.lifecycle = DETACHED
                 state.workspace_ref = None
+                state.group = None  # it refers back to the state
         for state in [*self.new, *self.deleted, *self.identity_map.states.values()]:
             if state.workspace_ref is not None:
                 state.release()
@@ -144,12 +148,20 @@ class Workspace:
             held.clear()
         self._frames = [Frame()]
 
-    def forget(self, state: EntityState) -> None:
-        """Remove the traces of an object that is gone."""
-        if state.key is not None:
-            self.identity_map.discard(state.key, state)
-        for frame in self._frames:
-            frame.forget(state)
+    def purge(self) -> None:
+        """Remove the traces of objects that are gone, once there may be many.
+
+        A callback at the death of each object would cost a tenth of loading it.
+        """
+        states = self.identity_map.states
+        if len(states) <= self._most_states:
+            return
+        for key, state in [(key, state) for key, state in states.items() if state() is None]:
+            del states[key]
+            state.group = None
+            for frame in self._frames:
+                frame.forget(state)
+        self._most_states = max(_FEW_STATES, 2 * len(states))
 
     def _check_arrival(self, state: EntityState) -> None:
         other = state.workspace
@@ -187,6 +199,7 @@ class Workspace:
             held.pop(state, None)
         if state.key is not None:
             self.identity_map.discard(state.key, state)
+        state.group = None
         state.release()
 
     # What a flush reports

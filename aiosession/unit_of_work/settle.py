@@ -27,6 +27,7 @@ def changes_seen(work: Worklist) -> Seen:
 def settle(work: Worklist, plan: FlushPlan, outcome: Outcome, seen: Seen) -> None:
     """Record that *plan* was carried out with *outcome*."""
     workspace = work.workspace
+    workspace.purge()
     for state in work.dropped:
         workspace.drop_pending(state)
     for state, changes in seen.items():

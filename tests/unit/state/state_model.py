@@ -174,6 +174,13 @@ def load(workspace: Workspace, class_: type[Any], identity: int, **values: Any) 
     return obj
 
 
+def load_many(workspace: Workspace) -> None:
+    """Load objects, of which none is kept, and clear up as loaders do."""
+    for number in range(10_000, 12_000):
+        load(workspace, Author, number)
+    workspace.purge()
+
+
 def flush(workspace: Workspace, *, next_id: int = 1000) -> None:
     """Report to the workspace what a flush that writes everything would."""
     for number, state in enumerate(list(workspace.new)):

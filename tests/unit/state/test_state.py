@@ -7,7 +7,7 @@ import pytest
 
 from aiosession.errors import UnmappedError
 from aiosession.state.lifecycle import DETACHED, PERSISTENT, TRANSIENT
-from aiosession.state.state import STATE_KEY, EntityState, is_stale, released, state_of, state_or_none
+from aiosession.state.state import STATE_KEY, EntityState, is_stale, state_of, state_or_none
 from aiosession.state.workspace import Workspace
 from tests.unit.state.state_model import Author, Book, load
 
@@ -15,7 +15,7 @@ from tests.unit.state.state_model import Author, Book, load
 def test_a_state_needs_nothing_but_its_object() -> None:
     author = Author()
 
-    state = EntityState(author, released)
+    state = EntityState(author)
 
     assert state() is author
     assert state.mapper is Author.__mapper__
@@ -55,7 +55,7 @@ def test_states_are_compared_by_identity_even_if_objects_are_equal_or_unhashable
 
     first, second = Point(1), Point(1)
 
-    states = {EntityState(first, released): 1, EntityState(second, released): 2}
+    states = {EntityState(first): 1, EntityState(second): 2}
 
     assert sorted(states.values()) == [1, 2]
 
@@ -72,7 +72,7 @@ def test_objects_and_states_are_freed_without_the_garbage_collector(workspace: W
 
         assert gone() is None
         assert state() is None
-        assert not workspace.identity_map.states
+        assert not workspace.identity_map.values()
     finally:
         gc.enable()
 

@@ -12,7 +12,7 @@ from aiosession.state.lifecycle import DELETED, PENDING, PERSISTENT, TRANSIENT
 from aiosession.state.relations import is_known_empty
 from aiosession.state.state import is_stale, state_of
 from aiosession.state.workspace import Workspace
-from tests.unit.state.state_model import Author, Book, Chapter, Note, Tag, flush, load
+from tests.unit.state.state_model import Author, Book, Chapter, Note, Tag, flush, load, load_many
 
 
 def test_rollback_restores_values_that_were_only_set(workspace: Workspace) -> None:
@@ -237,6 +237,7 @@ def test_a_dead_object_leaves_nothing_in_the_undo_record(workspace: Workspace) -
     assert workspace.frame.values
 
     del author
+    load_many(workspace)
 
     assert not workspace.frame.values
 

@@ -8,7 +8,7 @@ from aiosession.state.group import LoadGroup
 from aiosession.state.lifecycle import DELETED, DETACHED, PENDING, PERSISTENT, TRANSIENT
 from aiosession.state.state import EntityState, is_stale, state_of
 from aiosession.state.workspace import Workspace, workspace_of
-from tests.unit.state.state_model import Author, Book, Chapter, Note, Session, flush, load, names
+from tests.unit.state.state_model import Author, Book, Chapter, Note, Session, flush, load, load_many, names
 
 
 def test_adding_makes_pending_and_follows_relations(workspace: Workspace) -> None:
@@ -376,6 +376,33 @@ def test_states_of_one_result_let_go_of_their_group_when_their_object_dies(works
     state.group = LoadGroup[EntityState]([state])
 
     del author
-
     assert state() is None
+    load_many(workspace)
+
     assert state.group is None
+
+
+def test_what_is_gone_takes_room_only_until_there_is_much_of_it(workspace: Workspace) -> None:
+    kept = load(workspace, Author, 0)
+    for _ in range(20):
+        load_many(workspace)
+
+    assert len(workspace.identity_map) == 1
+    assert len(workspace.identity_map.states) < 2500
+    assert workspace.identity_map.values() == [kept]
+
+
+def test_a_session_that_is_let_go_of_leaves_nothing_to_the_garbage_collector(workspace: Workspace) -> None:
+    gc.disable()
+    try:
+        author = load(workspace, Author, 1)
+        state = state_of(author)
+        state.group = LoadGroup[EntityState]([state])
+        gone = weakref.ref(state.group)
+        workspace.clear()
+
+        del author, state
+
+        assert gone() is None
+    finally:
+        gc.enable()
