@@ -30,6 +30,9 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in _NAMES:
             hint = errors.near(name, _NAMES) or f"; there are {', '.join(sorted(_NAMES))}"
             raise errors.ArgumentError(f"unknown execution option {name!r}{hint}")
+    combines = found.get("combine_writes", True)
+    if not isinstance(combines, bool):
+        raise errors.ArgumentError(f"combine_writes is True or False, not {combines!r}")
     level = found.get("isolation_level")
     if level is not None:
         found["isolation_level"] = isolation_level(level)
