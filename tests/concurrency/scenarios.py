@@ -57,6 +57,12 @@ async def changed_author(session: AsyncSession, key: int) -> Author:
     return author
 
 
+async def changed_author_and_new_book(session: AsyncSession, key: int) -> Author:
+    author = await changed_author(session, key)
+    session.add(Book(title="New", author_id=key))
+    return author
+
+
 async def deleted_author(session: AsyncSession, key: int) -> Author:
     author = await session.get_one(Author, key)
     await session.delete(author)
@@ -249,6 +255,7 @@ SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
     "commit of one statement": (one_new_author, commit),
     "commit of one update": (changed_author, commit),
     "commit with a flush": (new_authors, commit),
+    "commit of two tables in one statement": (changed_author_and_new_book, commit),
     "commit": (flushed_author, commit),
     "rollback": (flushed_author, rollback),
     "begin_nested": (one_new_author, begin_nested),
@@ -271,6 +278,7 @@ COMMITS = {
     "commit of one statement",
     "commit of one update",
     "commit with a flush",
+    "commit of two tables in one statement",
     "commit",
     "savepoint that fails",
     "transaction block",

@@ -14,7 +14,7 @@ from aiosession.errors import CommitOutcomeUnknownError, OperationalError
 from aiosession.transaction import loose, unit
 from tests.concurrency.proxy import Fault, How, Proxy, When, proxy_to
 from tests.concurrency.scenarios import engine_of
-from tests.session_model import Author, make_tables, names_seen_by
+from tests.session_model import Author, Book, make_tables, names_seen_by
 
 BOUND = 3.0
 SHORT = 0.1
@@ -69,6 +69,11 @@ async def lone_write(session: AsyncSession) -> None:
     await session.commit()
 
 
+async def two_tables(session: AsyncSession) -> None:
+    session.add_all([Author(name=NAME), Book(title="on its own")])
+    await session.commit()
+
+
 async def flush_and_commit(session: AsyncSession) -> None:
     session.add(Author(name=NAME))
     await session.flush()
@@ -92,6 +97,7 @@ async def connection_block(session: AsyncSession) -> None:
 
 WORK: dict[str, tuple[Callable[[AsyncSession], Awaitable[None]], tuple[bytes, ...]]] = {
     "lone write": (lone_write, (VALUE,)),
+    "two tables": (two_tables, (VALUE,)),
     "flush and commit": (flush_and_commit, (b"BEGIN", VALUE, b"COMMIT")),
     "block": (block, (b"BEGIN", VALUE, b"COMMIT")),
     "connection": (connection_block, (b"BEGIN", VALUE, b"COMMIT")),
@@ -126,7 +132,7 @@ async def check_truth(report: BaseException | None, observer: AsyncEngine) -> No
 async def check_everything_is_whole(engine: AsyncEngine, observer: AsyncEngine) -> None:
     assert engine.pool.status().holders == ()
     async with observer.begin() as connection:  # nobody holds a lock
-        await connection.execute(text("DELETE FROM author"))
+        await connection.execute(text("TRUNCATE author, book"))
     async with AsyncSession(engine) as session:
         assert await session.scalar(text("SELECT 42")) == 42
         session.add(Author(name="Next"))
