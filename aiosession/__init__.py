@@ -75,6 +75,7 @@ from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
 from aiosession.mapping.sides import foreign, remote
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.inspection import inspect, object_session
+from aiosession.session.query import Query
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
 from aiosession.state import attributes
@@ -133,6 +134,7 @@ __all__ = [
     "PendingRollbackError",
     "PoolTimeoutError",
     "ProgrammingError",
+    "Query",
     "ResourceClosedError",
     "Result",
     "Row",

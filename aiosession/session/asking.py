@@ -16,6 +16,7 @@ from aiosession.mapping.inspection import mapper_of
 from aiosession.session import lifecycle, querying, streaming
 from aiosession.session.holding import Holding
 from aiosession.session.lifecycle import Lock
+from aiosession.session.query import Query
 from aiosession.session.querying import How, HowToGet
 
 T = TypeVar("T")
@@ -52,6 +53,18 @@ class Asking(Holding):
         if found is None:
             raise ObjectNotFoundError(entity, ident)
         return found
+
+    @overload
+    def query(self, entity: type[T], /) -> Query[T]: ...
+    @overload
+    def query(self, *entities: Any) -> "Query[Any]": ...
+    def query(self, *entities: Any) -> "Query[Any]":
+        """Begin to build a query: ``await session.query(User).filter_by(name="ada").all()``.
+
+        Of one class it gives objects, of columns and several classes rows.
+        """
+        self.context.check_open()
+        return self.query_class(self, entities)
 
     @overload
     async def execute(

@@ -18,6 +18,7 @@ from aiosession.session.binds import BindTable
 from aiosession.session.making import OverriddenLocate, make_context
 from aiosession.session.objects import ObjectSet
 from aiosession.session.options import option_names, refuse_unknown
+from aiosession.session.query import Query, query_class
 from aiosession.session.transacting import Transacting
 from aiosession.state.identity import IdentityMap
 from aiosession.transaction.bind import Bind
@@ -39,6 +40,7 @@ class AsyncSession(Asking, Transacting):
         stale_reads: ``"return"`` lets stale values be read; ``"raise"`` makes that an error.
         isolation_level: Of this session's transactions; None for the engine's.
         close_resets_only: ``close()`` leaves the session usable, as ``reset()`` does.
+        query_cls: The subclass of `Query` that ``query()`` makes.
 
     """
 
@@ -56,11 +58,13 @@ class AsyncSession(Asking, Transacting):
         stale_reads: Literal["return", "raise"] = "return",
         isolation_level: str | None = None,
         close_resets_only: bool = False,
+        query_cls: type[Query[Any]] = Query,
         **unknown: object,
     ) -> None:
         if unknown:
             refuse_unknown(unknown, option_names(AsyncSession), "a session")
         self._info: dict[Any, Any] | None = None if info is None else dict(info)
+        self.query_class = query_class(query_cls)
         self.binds = BindTable(bind, binds)
         is_plain = type(self).get_bind is AsyncSession.get_bind
         locate = self.binds.locate if is_plain else OverriddenLocate(self.get_bind)
@@ -165,6 +169,7 @@ class AsyncSession(Asking, Transacting):
             stale_reads=context.workspace.stale_reads,
             isolation_level=context.options.isolation_level,
             close_resets_only=context.reopens,
+            query_cls=self.query_class,
         )
 
     async def close(self) -> None:

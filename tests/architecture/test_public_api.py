@@ -58,6 +58,7 @@ PUBLIC = [
     "PendingRollbackError",
     "PoolTimeoutError",
     "ProgrammingError",
+    "Query",
     "ResourceClosedError",
     "Result",
     "Row",
