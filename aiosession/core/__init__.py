@@ -60,6 +60,14 @@ from aiosession.core.statements import (
     with_options,
 )
 from aiosession.core.types import Processor, bind_processor, expressions, has_bind_expression, result_processor
+from aiosession.core.writes import (
+    given_names,
+    given_values,
+    has_rows,
+    is_plain_insert,
+    keeps_parameter_order,
+    with_names,
+)
 
 __all__ = [
     "ENTITY_ANNOTATION",
@@ -92,11 +100,16 @@ __all__ = [
     "extracted_positions",
     "for_update",
     "from_objects",
+    "given_names",
+    "given_values",
     "has_bind_expression",
+    "has_rows",
     "insert_keys",
     "is_executable",
     "is_grouped",
     "is_limited",
+    "is_plain_insert",
+    "keeps_parameter_order",
     "late_parameters",
     "memoized_entities",
     "mentions_entity",
@@ -113,5 +126,6 @@ __all__ = [
     "schema_statements",
     "setup_joins",
     "statement_options",
+    "with_names",
     "with_options",
 ]

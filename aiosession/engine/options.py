@@ -17,6 +17,7 @@ _NAMES: Final = frozenset(
         "populate_existing",
         "autoflush",
         "combine_writes",
+        "synchronize_session",
     }
 )
 _LEVELS: Final = frozenset({"READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", AUTOCOMMIT})

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ClauseElement, Select
+from sqlalchemy import ClauseElement, Delete, Insert, Select, Update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.dml import UpdateBase
 
@@ -19,6 +19,7 @@ from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.execution import AnyResult, Parameters, prepare, send
 from aiosession.engine.result import Result
 from aiosession.errors import AioSessionError, ArgumentError
+from aiosession.loading.dml import execute_write, is_entity_write, named_insert
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
@@ -143,6 +144,10 @@ async def _execute_other(
     """Execute what is not a query over entities: statements about tables, text, RETURNING."""
     if isinstance(statement, core.EntitiesFrom):
         return await execute_from(context, statement, _single(parameters), _run(context, settings))
+    if isinstance(statement, Update | Delete) and is_entity_write(statement) and not _is_list(parameters):
+        return await execute_write(context, statement, _single(parameters), settings, _run(context, settings))
+    if isinstance(statement, Insert):
+        statement, parameters = named_insert(statement, parameters)
     if isinstance(statement, UpdateBase) and returns_entities(statement):
         return await execute_returning(context, statement, parameters, _run(context, settings))
     engine, wire = await context.wire(clause=statement, pure=is_pure(statement))
@@ -159,6 +164,10 @@ def _run(context: SessionContext, settings: Options) -> LoadRun:
         overwrite=bool(settings.get("populate_existing", False)),
         token=settings.get("identity_token"),
     )
+
+
+def _is_list(parameters: Parameters | None) -> bool:
+    return isinstance(parameters, list | tuple) and len(parameters) > 1
 
 
 def _single(parameters: Parameters | None) -> Mapping[str, Any] | None:

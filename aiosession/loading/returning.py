@@ -61,6 +61,14 @@ async def execute_returning(
     context: SessionContext, statement: UpdateBase, parameters: Parameters | None, run: LoadRun
 ) -> AnyResult:
     """Execute an INSERT, UPDATE or DELETE that returns entities: what it returns is newer than what is in memory."""
+    shape, found = await returned_rows(context, statement, parameters, run)
+    return Result(shape, found)
+
+
+async def returned_rows(
+    context: SessionContext, statement: UpdateBase, parameters: Parameters | None, run: LoadRun
+) -> tuple[ResultShape, list[tuple[Any, ...]]]:
+    """Execute a statement that returns entities and return its rows, objects in the places of entities."""
     run.reread = True
     engine, wire = await context.wire(clause=statement, pure=False)
     call = prepare(engine.statements, statement, parameters)
@@ -70,8 +78,7 @@ async def execute_returning(
         rows = [row for reply in await wire.fetch_each(call.sql, call.rows) for row in reply]
     note_write(context.workspace, statement)
     processors = [column.processor for column in call.compiled.columns]
-    shape, found = _rows_with_objects(core.returning_columns(statement), processors, rows, run)
-    return Result(shape, found)
+    return rows_with_objects(core.returning_columns(statement), processors, rows, run)
 
 
 def note_write(workspace: Workspace, statement: UpdateBase) -> None:
@@ -126,7 +133,7 @@ def _loader_of_table(mapper: AnyMapper, first: int, processors: Sequence[Any]) -
     return entity_loader(EntitySlots(EntityShape(mapper, tuple(found.values())), tuple(found)), processors)
 
 
-def _rows_with_objects(
+def rows_with_objects(
     elements: Sequence[Any], processors: Sequence[Any], rows: Sequence[Row], run: LoadRun
 ) -> tuple[ResultShape, list[tuple[Any, ...]]]:
     """Return rows of RETURNING with objects in the places of entities."""

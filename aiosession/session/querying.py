@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypedDict
 
-from sqlalchemy import ClauseElement, Update
+from sqlalchemy import ClauseElement, Insert, Update
 
 from aiosession import core
 from aiosession.engine.execution import AnyResult, Parameters
@@ -14,6 +14,7 @@ from aiosession.loading import query
 from aiosession.loading.options import LoadOption
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session.bind_arguments import bind_of
+from aiosession.session.bulk import execute_bulk, is_bulk
 from aiosession.session.lifecycle import Lock, lock_arguments
 from aiosession.transaction.context import SessionContext
 
@@ -44,16 +45,20 @@ async def execute(ctx: SessionContext, statement: object, params: Parameters | N
     """Run one statement and return its result, all in memory."""
     ctx.check_open()
     clause = checked(statement)
-    if isinstance(clause, Update) and isinstance(params, Sequence) and clause.whereclause is None:
-        raise ArgumentError(
-            "an update() with a list of parameters needs a where(), such as where(User.id == bindparam('key')): "
-            "without it every set of values would be written to all rows"
-        )
+    options = execution_options(how, How) if how else {}
+    is_many = isinstance(params, list | tuple) and isinstance(clause, Insert | Update) and is_bulk(clause)
+    run = _execute_bulk if is_many else query.execute
     if not how:
-        return await query.execute(ctx, clause, params, {})
-    options = execution_options(how, How)
+        return await run(ctx, clause, params, options)
     with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"))):
-        return await query.execute(ctx, clause, params, options)
+        return await run(ctx, clause, params, options)
+
+
+async def _execute_bulk(ctx: SessionContext, clause: Any, params: Any, options: Options) -> AnyResult:
+    settings = {**core.statement_options(clause), **options}
+    if settings.get("autoflush", True):
+        await ctx.autoflush()
+    return await execute_bulk(ctx, clause, params, populate_existing=bool(settings.get("populate_existing")))
 
 
 async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: HowToGet) -> Any:

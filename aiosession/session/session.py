@@ -12,7 +12,7 @@ from sqlalchemy import ClauseElement
 
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import AnyMapper
-from aiosession.session import lifecycle, transactions
+from aiosession.session import bulk, lifecycle, transactions
 from aiosession.session.asking import Asking
 from aiosession.session.binds import BindTable
 from aiosession.session.making import OverriddenLocate, make_context
@@ -135,6 +135,54 @@ class AsyncSession(Asking, Transacting):
 
     def __iter__(self) -> Iterator[object]:
         return iter(self.context.workspace.objects())
+
+    # Rows without objects
+
+    async def bulk_save_objects(
+        self,
+        objects: Iterable[object],
+        return_defaults: bool = False,  # noqa: FBT001, FBT002 - the known signature
+        update_changed_only: bool = True,  # noqa: FBT001, FBT002
+        preserve_order: bool = True,  # noqa: FBT001, FBT002
+    ) -> None:
+        """Insert the rows of new objects and update those of others, without relations, cascades and the identity map.
+
+        The objects do not become part of the session. With *return_defaults* new ones get their generated keys and
+        defaults. Without *update_changed_only* all columns are written, without *preserve_order* each class at once.
+        """
+        with self.context.guard.enter("bulk_save_objects"):
+            self.context.check_open()
+            await bulk.save_objects(
+                self.context,
+                objects,
+                return_defaults=return_defaults,
+                changed_only=update_changed_only,
+                in_order=preserve_order,
+            )
+
+    async def bulk_insert_mappings(
+        self,
+        mapper: AnyMapper | type[Any],
+        mappings: Iterable[Mapping[str, Any]],
+        return_defaults: bool = False,  # noqa: FBT001, FBT002 - the known signature
+        render_nulls: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        """Insert rows given as mappings from attribute names to values.
+
+        With *return_defaults* the mappings get generated keys and defaults; with *render_nulls* None means NULL also
+        for columns with a default.
+        """
+        with self.context.guard.enter("bulk_insert_mappings"):
+            self.context.check_open()
+            await bulk.insert_mappings(
+                self.context, mapper_of(mapper), mappings, return_defaults=return_defaults, render_nulls=render_nulls
+            )
+
+    async def bulk_update_mappings(self, mapper: AnyMapper | type[Any], mappings: Iterable[Mapping[str, Any]]) -> None:
+        """Update the rows whose primary keys are in *mappings*, to the other values in them."""
+        with self.context.guard.enter("bulk_update_mappings"):
+            self.context.check_open()
+            await bulk.update_rows(self.context, mapper_of(mapper), mappings)
 
     # Where statements go
 

@@ -10,6 +10,8 @@ from enum import Enum
 from operator import itemgetter
 from typing import Any, Final, cast
 
+from sqlalchemy import Column
+
 from aiosession.drivers.protocol import Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import DatabaseError, DataError, FlushError, StaleDataError
@@ -208,8 +210,7 @@ def _can_tell_rows_apart(batch: Batch) -> bool:
         return True
     if batch.kind is not WriteKind.INSERT:
         return False
-    numbered = columns_of(mapper).numbered
-    if numbered is not None and numbered in set(shape.returning):
+    if _counted_up(batch) is not None:
         return True
     return set(shape.columns).issuperset(mapper.primary_key)
 
@@ -313,14 +314,21 @@ def _in_order(batch: Batch, values: Sequence[list[Any]], rows: list[ReturnedRow]
     the rows are in the order in which they were sent. Rows whose keys were known are found by their keys.
     """
     mapper, returning = batch.mapper, batch.shape.returning
-    numbered = None if mapper is None else columns_of(mapper).numbered
+    numbered = _counted_up(batch)
     places = {column: place for place, column in enumerate(returning)}
-    if numbered is not None and numbered in places:
+    if numbered is not None:
         return sorted(rows, key=itemgetter(places[numbered]))
     key = () if mapper is None else mapper.primary_key
     by_key = {tuple([row[places[column]] for column in key]): row for row in rows}
     written = dict(zip(batch.shape.columns, values, strict=False))
     return [by_key.get(sent) for sent in zip(*(written[column] for column in key), strict=True)]
+
+
+def _counted_up(batch: Batch) -> Column[Any] | None:
+    """Return the column by which returned rows can be sorted: the database counts it up and tells the numbers."""
+    numbered = None if batch.mapper is None else columns_of(batch.mapper).numbered
+    is_told = numbered in set(batch.shape.returning) and numbered not in set(batch.shape.columns)
+    return numbered if is_told else None
 
 
 def _note_made(awaited: Mapping[EntityState, Sequence[Generated]], written: Written, outcome: Outcome) -> None:

@@ -23,6 +23,7 @@ MAY_WAIT = {
     "engine/wire.py",
     "transaction",
     "loading/columns.py",
+    "loading/dml.py",
     "loading/get.py",
     "loading/load.py",
     "loading/plans.py",

@@ -310,9 +310,11 @@ async def test_rows_inserted_in_bulk_come_back_in_their_order(session: AsyncSess
     assert [tag.id for tag in tags] == [31, 30]
 
 
-async def test_an_update_of_many_rows_has_to_say_which(session: AsyncSession, statements: StatementLog) -> None:
+async def test_an_update_of_many_rows_of_a_table_has_to_say_which(
+    session: AsyncSession, statements: StatementLog
+) -> None:
     with pytest.raises(ArgumentError, match="needs a where"):
-        await session.execute(update(Tag), [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}])
+        await session.execute(update(Tag.__table__), [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}])
 
     assert statements.count == 0
 

@@ -1,0 +1,232 @@
+"""Evaluate criteria of SQL on objects in memory, as far as Python can tell what the database would say.
+
+Pure. NULL is None, and logic has three values as in SQL. What is not in memory, or may be out of date, is `UNKNOWN`.
+What Python cannot do as every database does it (collations, division, functions, subqueries) is refused when the
+criteria are compiled: `NotEvaluableError`.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import BindParameter, BooleanClauseList, Column, ColumnElement, False_, Null, True_
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import BinaryExpression, ClauseList, ExpressionClauseList, Grouping, UnaryExpression
+
+from aiosession import core
+from aiosession.mapping.mapper import AnyMapper, EntityRef
+from aiosession.state.state import EntityState, is_stale
+
+
+class NotEvaluableError(Exception):
+    """Only the database can say what an expression comes to."""
+
+
+class _Unknown:
+    """The value of what is not in memory."""
+
+
+UNKNOWN: Final = _Unknown()
+Evaluate: TypeAlias = Callable[[EntityState], Any]
+
+_COMPARE: Final[Mapping[Any, Callable[[Any, Any], Any]]] = {
+    operators.eq: operator.eq,
+    operators.ne: operator.ne,
+    operators.lt: operator.lt,
+    operators.le: operator.le,
+    operators.gt: operator.gt,
+    operators.ge: operator.ge,
+}
+_CALCULATE: Final[Mapping[Any, Callable[[Any, Any], Any]]] = {
+    operators.add: operator.add,
+    operators.sub: operator.sub,
+    operators.mul: operator.mul,
+    operators.concat_op: operator.add,
+}
+_ORDERING: Final = frozenset({operators.lt, operators.le, operators.gt, operators.ge})
+_NUMBERS: Final = (int, float, Decimal)
+
+
+def evaluator(
+    expression: ColumnElement[Any] | None, mapper: AnyMapper, parameters: Mapping[str, Any] | None
+) -> Evaluate:
+    """Return a function from the state of an object of *mapper* to the value of *expression* (None: true)."""
+    if expression is None:
+        return lambda _state: True
+    return _Compiler(mapper, parameters or {}).compile(expression)
+
+
+class _Compiler:
+    """Turns one expression into nested functions."""
+
+    def __init__(self, mapper: AnyMapper, parameters: Mapping[str, Any]) -> None:
+        self.mapper = mapper
+        self.parameters = parameters
+
+    def compile(self, clause: Any) -> Evaluate:
+        """Return the function of *clause*."""
+        for kind, make in _KINDS:
+            if isinstance(clause, kind):
+                return make(self, clause)
+        raise NotEvaluableError(f"{type(clause).__name__} {clause}")
+
+    def column(self, column: Any) -> Evaluate:
+        """Return what reads an attribute."""
+        entity = core.entity_of(column)
+        plain = core.deannotate(column)
+        attribute = self.mapper.by_column.get(plain)
+        is_other = isinstance(entity, EntityRef) and (entity.mapper is not self.mapper or entity.is_alias)
+        if attribute is None or is_other:
+            raise NotEvaluableError(f"{column} is no attribute of {self.mapper.name}")
+        key = attribute.key
+        if attribute.is_primary_key:
+            place = [each.key for each in self.mapper.primary_key_attributes].index(key)
+            return lambda state: _of_key(state, key, place)
+        return lambda state: UNKNOWN if is_stale(state, key) else state.values().get(key, UNKNOWN)
+
+    def bound(self, parameter: BindParameter[Any]) -> Evaluate:
+        """Return a constant."""
+        given = self.parameters.get(parameter.key, UNKNOWN)
+        value = parameter.effective_value if given is UNKNOWN else given
+        return lambda _state: value
+
+    def binary(self, clause: BinaryExpression[Any]) -> Evaluate:
+        """Return a comparison or calculation."""
+        made = clause.operator
+        if made in _COMPARE or made in _CALCULATE:
+            return _combined(made, self.compile(clause.left), self.compile(clause.right))
+        left = self.compile(clause.left)
+        if made in (operators.is_, operators.is_not):
+            return _identical(left, self.compile(clause.right), negated=made is operators.is_not)
+        if made in (operators.in_op, operators.not_in_op) and isinstance(clause.right, BindParameter):
+            return _contained(left, self.bound(clause.right), negated=made is operators.not_in_op)
+        if made is operators.between_op and isinstance(clause.right, ExpressionClauseList):
+            low, high = (self.compile(each) for each in clause.right.clauses)
+            return _every([_combined(operators.ge, left, low), _combined(operators.le, left, high)])
+        raise NotEvaluableError(f"operator {getattr(made, '__name__', made)}")
+
+    def unary(self, clause: UnaryExpression[Any]) -> Evaluate:
+        """Return a negation."""
+        inner = self.compile(clause.element)
+        if clause.operator is operators.inv:
+            return _negated(inner)
+        if clause.operator is operators.neg:
+            return lambda state: value if (value := inner(state)) is None or value is UNKNOWN else -value
+        raise NotEvaluableError(f"operator {clause.operator or clause.modifier}")
+
+    def several(self, clause: BooleanClauseList) -> Evaluate:
+        """Return AND or OR."""
+        parts = [self.compile(each) for each in clause.clauses]
+        return _every(parts) if clause.operator is operators.and_ else _some(parts)
+
+    def only(self, clause: ClauseList) -> Evaluate:
+        """Return the only value of a list."""
+        if len(clause.clauses) != 1:
+            raise NotEvaluableError(f"a list of {len(clause.clauses)} values")
+        return self.compile(clause.clauses[0])
+
+
+_KINDS: Final[Sequence[tuple[type[Any], Callable[[_Compiler, Any], Evaluate]]]] = (
+    (BindParameter, _Compiler.bound),
+    (BooleanClauseList, _Compiler.several),
+    (BinaryExpression, _Compiler.binary),
+    (UnaryExpression, _Compiler.unary),
+    (Grouping, lambda compiler, clause: compiler.compile(clause.element)),
+    (ClauseList, _Compiler.only),
+    (Null, lambda _compiler, _clause: lambda _state: None),
+    (True_, lambda _compiler, _clause: lambda _state: True),
+    (False_, lambda _compiler, _clause: lambda _state: False),
+    (Column, _Compiler.column),
+)
+
+
+def _of_key(state: EntityState, key: str, place: int) -> Any:
+    if state.committed and key in state.committed:
+        return UNKNOWN
+    return UNKNOWN if state.key is None else state.key[1][place]
+
+
+def _combined(made: Any, left: Evaluate, right: Evaluate) -> Evaluate:
+    compute = _COMPARE.get(made) or _CALCULATE[made]
+
+    def evaluate(state: EntityState) -> Any:
+        first, second = left(state), right(state)
+        if first is UNKNOWN or second is UNKNOWN:
+            return UNKNOWN
+        if first is None or second is None:
+            return None
+        if not _agrees(made, first, second):
+            return UNKNOWN
+        try:
+            return compute(first, second)
+        except Exception:  # values that Python cannot compare; the database knows what to make of them
+            return UNKNOWN
+
+    return evaluate
+
+
+def _agrees(made: Any, first: Any, second: Any) -> bool:
+    """Whether Python and every database do the same with two values."""
+    if isinstance(first, str) or isinstance(second, str):
+        # the order of texts depends on their collation
+        return isinstance(first, str) and isinstance(second, str) and made not in _ORDERING
+    if isinstance(first, _NUMBERS) and isinstance(second, _NUMBERS):
+        return True
+    return type(first) is type(second) and made is not operators.mul
+
+
+def _identical(left: Evaluate, right: Evaluate, *, negated: bool) -> Evaluate:
+    def evaluate(state: EntityState) -> Any:
+        first, second = left(state), right(state)
+        if first is UNKNOWN or second is UNKNOWN:
+            return UNKNOWN
+        return (first == second if first is not None and second is not None else first is second) is not negated
+
+    return evaluate
+
+
+def _contained(left: Evaluate, right: Evaluate, *, negated: bool) -> Evaluate:
+    def evaluate(state: EntityState) -> Any:
+        value, choices = left(state), right(state)
+        if value is UNKNOWN or not isinstance(choices, list | tuple | set | frozenset):
+            return UNKNOWN
+        if value is None:
+            return None if choices else negated
+        if value in choices:
+            return not negated
+        return None if None in choices else negated
+
+    return evaluate
+
+
+def _negated(inner: Evaluate) -> Evaluate:
+    def evaluate(state: EntityState) -> Any:
+        value = inner(state)
+        return value if value is None or value is UNKNOWN else not value
+
+    return evaluate
+
+
+def _every(parts: Sequence[Evaluate]) -> Evaluate:
+    def evaluate(state: EntityState) -> Any:
+        values = [part(state) for part in parts]
+        if any(value is False for value in values):
+            return False
+        if any(value is UNKNOWN for value in values):
+            return UNKNOWN
+        return None if any(value is None for value in values) else all(values)
+
+    return evaluate
+
+
+def _some(parts: Sequence[Evaluate]) -> Evaluate:
+    def evaluate(state: EntityState) -> Any:
+        values = [part(state) for part in parts]
+        if any(value is True for value in values):
+            return True
+        if any(value is UNKNOWN for value in values):
+            return UNKNOWN
+        return None if any(value is None for value in values) else any(values)
+
+    return evaluate
