@@ -46,6 +46,7 @@ from aiosession.errors import (
     ResourceClosedError,
     SerializationError,
     StaleDataError,
+    StaleVersionError,
     StatementTimeoutError,
     UnboundExecutionError,
     UniqueViolationError,
@@ -73,7 +74,9 @@ from aiosession.mapping.inspection import configure_mappers
 from aiosession.mapping.mapper import Mapper
 from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
 from aiosession.mapping.sides import foreign, remote
+from aiosession.session.closing import close_all_sessions
 from aiosession.session.handles import AsyncSessionTransaction
+from aiosession.session.identity import identity_key
 from aiosession.session.inspection import inspect, object_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
@@ -81,6 +84,7 @@ from aiosession.state import attributes
 from aiosession.state.collections import attribute_keyed_dict, column_keyed_dict, keyfunc_mapping
 from aiosession.state.history import History
 from aiosession.state.lifecycle import Lifecycle
+from aiosession.state.transience import make_transient, make_transient_to_detached, was_deleted
 from aiosession.state.view import InstanceState
 from aiosession.unit_of_work.plan import FlushPlan
 
@@ -140,6 +144,7 @@ __all__ = [
     "ScalarResult",
     "SerializationError",
     "StaleDataError",
+    "StaleVersionError",
     "StatementTimeoutError",
     "UnboundExecutionError",
     "UniqueViolationError",
@@ -151,6 +156,7 @@ __all__ = [
     "attribute_keyed_dict",
     "attributes",
     "backref",
+    "close_all_sessions",
     "column_keyed_dict",
     "column_property",
     "configure_mappers",
@@ -161,11 +167,14 @@ __all__ = [
     "defer",
     "deferred",
     "foreign",
+    "identity_key",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
     "lazyload",
     "load_only",
+    "make_transient",
+    "make_transient_to_detached",
     "mapped_column",
     "object_session",
     "raiseload",
@@ -176,4 +185,5 @@ __all__ = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "was_deleted",
 ]

@@ -65,6 +65,7 @@ PUBLIC = [
     "ScalarResult",
     "SerializationError",
     "StaleDataError",
+    "StaleVersionError",
     "StatementTimeoutError",
     "UnboundExecutionError",
     "UniqueViolationError",
@@ -76,6 +77,7 @@ PUBLIC = [
     "attribute_keyed_dict",
     "attributes",
     "backref",
+    "close_all_sessions",
     "column_keyed_dict",
     "column_property",
     "configure_mappers",
@@ -86,11 +88,14 @@ PUBLIC = [
     "defer",
     "deferred",
     "foreign",
+    "identity_key",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
     "lazyload",
     "load_only",
+    "make_transient",
+    "make_transient_to_detached",
     "mapped_column",
     "object_session",
     "raiseload",
@@ -101,6 +106,7 @@ PUBLIC = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "was_deleted",
 ]
 
 
