@@ -46,6 +46,7 @@ from aiosession.errors import (
     ResourceClosedError,
     SerializationError,
     StaleDataError,
+    StaleVersionError,
     StatementTimeoutError,
     UnboundExecutionError,
     UniqueViolationError,
@@ -73,7 +74,9 @@ from aiosession.mapping.inspection import configure_mappers
 from aiosession.mapping.mapper import Mapper
 from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
 from aiosession.mapping.sides import foreign, remote
+from aiosession.session.closing import close_all_sessions
 from aiosession.session.handles import AsyncSessionTransaction
+from aiosession.session.identity import identity_key
 from aiosession.session.inspection import inspect, object_session
 from aiosession.session.query import Query
 from aiosession.session.session import AsyncSession
@@ -82,6 +85,7 @@ from aiosession.state import attributes
 from aiosession.state.collections import attribute_keyed_dict, column_keyed_dict, keyfunc_mapping
 from aiosession.state.history import History
 from aiosession.state.lifecycle import Lifecycle
+from aiosession.state.transience import make_transient, make_transient_to_detached, was_deleted
 from aiosession.state.view import InstanceState
 from aiosession.unit_of_work.plan import FlushPlan
 
@@ -142,6 +146,7 @@ __all__ = [
     "ScalarResult",
     "SerializationError",
     "StaleDataError",
+    "StaleVersionError",
     "StatementTimeoutError",
     "UnboundExecutionError",
     "UniqueViolationError",
@@ -153,6 +158,7 @@ __all__ = [
     "attribute_keyed_dict",
     "attributes",
     "backref",
+    "close_all_sessions",
     "column_keyed_dict",
     "column_property",
     "configure_mappers",
@@ -163,11 +169,14 @@ __all__ = [
     "defer",
     "deferred",
     "foreign",
+    "identity_key",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
     "lazyload",
     "load_only",
+    "make_transient",
+    "make_transient_to_detached",
     "mapped_column",
     "object_session",
     "raiseload",
@@ -178,4 +187,5 @@ __all__ = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "was_deleted",
 ]

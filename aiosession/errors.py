@@ -16,6 +16,7 @@
     │   └── ObjectNotFoundError             get_one() or refresh() of a row that is not there
     ├── FlushError
     │   ├── StaleDataError                  a write matched another number of rows than it should
+    │   │   └── StaleVersionError           an object that is merged has another version than the row
     │   └── CircularDependencyError         rows that need each other first
     ├── PoolTimeoutError                    no connection within the timeout; names the holders
     └── DatabaseError                       the database said no; the driver's error is the cause
@@ -175,6 +176,21 @@ class StaleDataError(FlushError):
         self.operation: Final = operation
         self.expected: Final = expected
         self.matched: Final = matched
+
+
+class StaleVersionError(StaleDataError):
+    """An object that is merged carries another version than the row has by now."""
+
+    def __init__(self, subject: str, *, table: str, version: object, current: object) -> None:
+        super().__init__(table=table, operation="merge", expected=1, matched=0)
+        message = (
+            f"{subject} cannot be merged: the object that was given has version {version!r}, the row has {current!r}; "
+            f"somebody changed it meanwhile: load it again and repeat the change, or leave the version out of what you "
+            f"merge to overwrite the latest row"
+        )
+        self.args = (message,)
+        self.version: Final = version
+        self.current: Final = current
 
 
 class CircularDependencyError(FlushError, core_exc.CircularDependencyError):

@@ -56,7 +56,7 @@ def relationship(  # noqa: PLR0913 - the arguments that people know
     order_by: Any = None,
     backref: str | BackrefArguments | None = None,
     overlaps: str | None = None,
-    cascade: str | Iterable[str] | None = None,
+    cascade: str | Iterable[str] | Literal[False] | None = None,
     viewonly: bool = False,
     lazy: LazyStrategy | bool | None = "select",
     passive_deletes: bool | Literal["all"] = False,
@@ -80,6 +80,7 @@ def relationship(  # noqa: PLR0913 - the arguments that people know
     """Declare a relation to another mapped class; the target follows from the annotation if it is not given.
 
     Strings and callables are resolved when mappers are configured: class names, ``"Address.user_id"``, expressions.
+    *cascade* is ``"save-update, merge"`` if it is not given (or False); ``""`` and ``"none"`` are none at all.
     """
     if lazy not in _LAZY:
         raise ArgumentError(f"relationship(lazy={lazy!r}) is not known{near(str(lazy), get_args(LazyStrategy))}")
@@ -95,7 +96,7 @@ def relationship(  # noqa: PLR0913 - the arguments that people know
         order_by=order_by,
         back_populates=back_populates,
         backref=BackrefArguments(backref) if isinstance(backref, str) else backref,
-        cascade=None if cascade is None else Cascade.parse(cascade),
+        cascade=None if cascade is None or cascade is False else Cascade.parse(cascade),
         viewonly=viewonly,
         lazy=_LAZY[lazy],
         passive_deletes=passive_deletes,

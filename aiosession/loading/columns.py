@@ -14,6 +14,7 @@ from aiosession.loading.shapes import EntityShape, columns_shape, plain_shape
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.state.lifecycle import PERSISTENT
 from aiosession.state.state import EntityState
+from aiosession.state.workspace import Workspace
 from aiosession.transaction.context import SessionContext
 
 Lock = Mapping[str, Any]
@@ -41,8 +42,13 @@ async def refresh(
 
 async def refresh_stale(context: SessionContext, states: Iterable[EntityState]) -> list[EntityState]:
     """Read the columns of those of *states* that are stale; return the states whose rows are gone."""
-    epoch = context.workspace.epoch
-    return await refresh(context, [state for state in states if state.epoch != epoch or _has_stale_column(state)])
+    workspace = context.workspace
+    return await refresh(context, [state for state in states if is_outdated(workspace, state)])
+
+
+def is_outdated(workspace: Workspace, state: EntityState) -> bool:
+    """Whether columns of an object may have changed in the database since they were read."""
+    return state.epoch != workspace.epoch or _has_stale_column(state)
 
 
 def _by_class(states: Iterable[EntityState]) -> dict[tuple[AnyMapper, object], list[EntityState]]:

@@ -13,7 +13,7 @@ from aiosession.loading.attach import is_wanted
 from aiosession.loading.columns import refresh, refresh_stale
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.relations import follow, load_related, load_relation, related_objects
-from aiosession.loading.shapes import default_relation, default_shape
+from aiosession.loading.shapes import default_relation, default_shape, owner_keys, with_groups
 from aiosession.mapping.expressions import ColumnExpression, RelationshipExpression
 from aiosession.mapping.mapper import AnyMapper, ColumnAttribute, Relationship
 from aiosession.state.lifecycle import PERSISTENT
@@ -34,10 +34,12 @@ class Reached:
 async def load(context: SessionContext, objects: object, *attributes: object) -> None:
     """Load attributes of one object or many that lack them or hold them stale, one statement per attribute at most.
 
-    An attribute of a class that the previous ones lead to continues the path: ``User.books, Book.tags``.
+    An attribute of a class that the previous ones lead to continues the path: ``User.books, Book.tags``. Of objects
+    without a row, relations are loaded that their foreign key values lead to.
     """
-    states = [_persistent(context, each) for each in _listed(objects)]
+    states = [_loadable(context, each) for each in _listed(objects)]
     wanted = _checked(states, attributes)
+    _check_rows(states, wanted)
     if not states:
         return
     await context.autoflush()
@@ -99,7 +101,7 @@ async def load_for_siblings(context: SessionContext, state: EntityState, key: st
     if isinstance(attribute, Relationship):
         await load_relation(context, wanting, attribute)
     elif wanting:
-        await refresh(context, wanting, [key])
+        await refresh(context, wanting, with_groups(state.mapper, [key]))
     del held
 
 
@@ -114,10 +116,11 @@ async def _load_attributes(
     columns = [attribute.key for attribute in attributes if isinstance(attribute, ColumnAttribute)]
     lacking = [state for state in states if any(is_wanted(run, state, key) for key in columns)]
     if lacking:
-        await refresh(context, lacking, columns)
+        await refresh(context, lacking, with_groups(lacking[0].mapper, columns))
     for attribute in attributes:
         if isinstance(attribute, Relationship):
-            await load_related(context, run, states, default_relation(attribute))
+            owners = [state for state in states if state.key is not None or _leads_somewhere(state, attribute)]
+            await load_related(context, run, owners, default_relation(attribute))
             await follow(context, run)
             members = reached.setdefault(attribute.target, {})
             for state in states:
@@ -178,6 +181,31 @@ def _persistent(context: SessionContext, entity: object) -> EntityState:
             f"add and flush it first"
         )
     return state
+
+
+def _loadable(context: SessionContext, entity: object) -> EntityState:
+    """Return the state of an object that something can be loaded for: it is persistent here, or has no row yet."""
+    state = state_of(entity)
+    if state.key is None and state.workspace in {None, context.workspace}:
+        return state
+    return _persistent(context, entity)
+
+
+def _check_rows(states: Sequence[EntityState], wanted: Sequence[Attribute]) -> None:
+    """Refuse to load columns of objects that have no row."""
+    columns = {each.mapper: each for each in wanted if isinstance(each, ColumnAttribute)}
+    for state in states if columns else ():
+        if state.key is None and state.mapper in columns:
+            raise InvalidRequestError(
+                f"{state.describe()} has no row from which {columns[state.mapper].key!r} could be loaded; "
+                f"add and flush it first"
+            )
+
+
+def _leads_somewhere(state: EntityState, relationship: Relationship) -> bool:
+    """Whether a relation of an object without a row is not set, and the values that lead to its members are."""
+    values = state.values()
+    return relationship.key not in values and all(values.get(key) is not None for key in owner_keys(relationship))
 
 
 def _is_column(state: EntityState, name: str) -> bool:

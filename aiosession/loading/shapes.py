@@ -174,6 +174,16 @@ def columns_shape(mapper: AnyMapper, names: Iterable[str]) -> EntityShape:
     return EntityShape(mapper, tuple(column for column in _all_columns(mapper) if column.key in wanted))
 
 
+def with_groups(mapper: AnyMapper, names: Iterable[str]) -> list[str]:
+    """Return the columns called *names* and the deferred ones that are grouped with them: those come together."""
+    wanted = list(names)
+    columns = {column.key: column for column in _all_columns(mapper)}
+    groups = {columns[name].deferred_group for name in wanted} - {None}
+    if not groups:
+        return wanted
+    return [*wanted, *(key for key, each in columns.items() if each.deferred_group in groups and key not in wanted)]
+
+
 def _note(wishes: _Wishes, directive: Directive) -> None:
     at = wishes
     relation: _RelationWishes | None = None

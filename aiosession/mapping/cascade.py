@@ -21,17 +21,18 @@ class Cascade(Flag):
 
     @classmethod
     def parse(cls, text: "str | Iterable[str] | Cascade") -> "Cascade":
-        """Read ``"all, delete-orphan"`` or a sequence of such words; unknown words are refused."""
+        """Read ``"all, delete-orphan"`` or a sequence of such words; unknown words are refused, "none" beats all."""
         if isinstance(text, Cascade):
             return text
         words = text.split(",") if isinstance(text, str) else list(text)
-        result = cls.NONE
+        result, is_none = cls.NONE, False
         for word in filter(None, (word.strip() for word in words)):
+            is_none = is_none or word == "none"
             if word not in _WORDS:
                 hint = near(word, _WORDS) or f"; known are {', '.join(sorted(_WORDS))}"
                 raise ArgumentError(f"unknown cascade {word!r}{hint}")
             result |= _WORDS[word]
-        return result
+        return cls.NONE if is_none else result
 
 
 _WORDS = {

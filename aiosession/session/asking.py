@@ -161,7 +161,8 @@ class Asking(Holding):
     async def load(self, instances: object, *attributes: object) -> None:
         """Load attributes that objects lack: ``await session.load(users, User.books, Book.tags)``.
 
-        One statement per attribute, whatever the number of objects; what is loaded and fresh is left alone.
+        One statement per attribute, whatever the number of objects; what is loaded and fresh is left alone. Relations
+        of objects that have no row yet are found by their foreign key values; from then on the relation decides.
         """
         with self.context.guard.enter("load"):
             self.context.check_open()

@@ -4,10 +4,9 @@ from typing import Any, TypeVar, overload
 
 from aiosession.mapping.inspection import entity_ref, mapper_of
 from aiosession.mapping.mapper import EntityRef, Mapper
+from aiosession.session.identity import owner_of
 from aiosession.session.session import AsyncSession
-from aiosession.state.state import state_of
 from aiosession.state.view import InstanceState
-from aiosession.state.workspace import workspace_of
 
 T = TypeVar("T")
 
@@ -31,7 +30,5 @@ def inspect(subject: object) -> Any:
 
 def object_session(instance: object) -> AsyncSession | None:
     """Return the session that an object is in, None if it is in none."""
-    state_of(instance)
-    workspace = workspace_of(instance)
-    owner = None if workspace is None else workspace.owner
+    owner = owner_of(instance)
     return owner if isinstance(owner, AsyncSession) else None

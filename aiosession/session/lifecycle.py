@@ -7,10 +7,10 @@ from typing import Any, Final, TypeAlias
 from aiosession.errors import ArgumentError, InvalidRequestError, near
 from aiosession.loading import load as loading
 from aiosession.mapping.cascade import Cascade
-from aiosession.state.attributes import is_modified as has_changes
 from aiosession.state.cascade import reachable
 from aiosession.state.history import history_of
 from aiosession.state.lifecycle import DELETED, PERSISTENT
+from aiosession.state.reading import is_modified as has_changes
 from aiosession.state.state import EntityState, state_of
 from aiosession.transaction.context import SessionContext
 
@@ -81,17 +81,29 @@ def expire(ctx: SessionContext, obj: object, names: Iterable[str] | None) -> Non
         ctx.workspace.expire(state, _listed(names))
         return
     reached = [each.state for each in reachable(state, Cascade.REFRESH_EXPIRE)]
-    for each in (state, *reached):
-        if each.workspace is ctx.workspace and each.lifecycle is PERSISTENT:
-            ctx.workspace.expire(each)
+    ctx.workspace.expire(state)
+    _expire_reached(ctx, reached)
+
+
+def _expire_reached(ctx: SessionContext, reached: Iterable[EntityState]) -> None:
+    """Expire what the refresh-expire cascade came to; what is pending there was never in the database and leaves."""
+    for state in reached:
+        if state.workspace is not ctx.workspace:
+            continue
+        if state.lifecycle is PERSISTENT:
+            ctx.workspace.expire(state)
+        else:
+            ctx.workspace.drop_pending(state)
 
 
 async def refresh(ctx: SessionContext, obj: object, names: Iterable[str] | None, lock: Lock) -> None:
     """Read an object again, throwing away what is not flushed; a row that is gone is an error."""
     ctx.check_open()
-    state_in(ctx, obj)
+    state = state_in(ctx, obj)
     arguments = lock_arguments(lock)
     await ctx.autoflush()
+    if names is None:
+        _expire_reached(ctx, [each.state for each in reachable(state, Cascade.REFRESH_EXPIRE)])
     await loading.reload(ctx, [obj], None if names is None else _listed(names), lock=arguments)
 
 

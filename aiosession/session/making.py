@@ -11,7 +11,7 @@ from aiosession.loading.load import load_for_siblings
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session.options import check_stale_reads, transaction_options
 from aiosession.session.transactions import flush_before_query
-from aiosession.state.attributes import read
+from aiosession.state.reading import read
 from aiosession.state.state import EntityState
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind

@@ -3,18 +3,22 @@
 No method awaits another public method, so that subclasses can override any of them.
 """
 
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import ClauseElement
 
+from aiosession.loading.options import LoadOption
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session import bulk, lifecycle, transactions
+from aiosession.session import merge as merging
 from aiosession.session.asking import Asking
 from aiosession.session.binds import BindTable
+from aiosession.session.identity import identity_key, owner_of
 from aiosession.session.making import OverriddenLocate, make_context
 from aiosession.session.objects import ObjectSet
 from aiosession.session.options import option_names, refuse_unknown
@@ -22,6 +26,11 @@ from aiosession.session.query import Query, query_class
 from aiosession.session.transacting import Transacting
 from aiosession.state.identity import IdentityMap
 from aiosession.transaction.bind import Bind
+
+T = TypeVar("T")
+
+sessions: Final["WeakSet[AsyncSession]"] = WeakSet()
+"""All sessions that are alive."""
 
 
 class AsyncSession(Asking, Transacting):
@@ -72,6 +81,7 @@ class AsyncSession(Asking, Transacting):
         self.context.configure(
             autoflushes=autoflush, expires_on_commit=expire_on_commit, autobegins=autobegin, reopens=close_resets_only
         )
+        sessions.add(self)
 
     # Objects in memory
 
@@ -88,6 +98,24 @@ class AsyncSession(Asking, Transacting):
         """Have an object's row deleted by the next flush, with all that the delete cascade reaches."""
         self.context.guard.check("delete")
         lifecycle.delete(self.context, instance)
+
+    async def merge(self, instance: T, *, load: bool = True, options: Sequence[LoadOption] | None = None) -> T:
+        """Copy an object's state onto the session's object of the same identity and return that; see `merge_all`."""
+        with self.context.guard.enter("merge"):
+            (merged,) = await merging.merge_all(self.context, [instance], load=load, options=options)
+            return merged
+
+    async def merge_all(
+        self, instances: Iterable[T], *, load: bool = True, options: Sequence[LoadOption] | None = None
+    ) -> list[T]:
+        """Copy the state of objects, and of what the merge cascade reaches, onto objects of this session.
+
+        Those are found in memory or with one statement per class, or made; what is not loaded in the given objects is
+        left alone in them. With ``load=False`` nothing is asked of the database and nothing counts as changed: for
+        clean copies out of a cache. *options* are loader options for the classes of *instances*.
+        """
+        with self.context.guard.enter("merge_all"):
+            return await merging.merge_all(self.context, instances, load=load, options=options)
 
     def expire(self, instance: object, attribute_names: Iterable[str] | None = None) -> None:
         """Throw away an object's unflushed changes and mark its values stale: all, or those of some attributes."""
@@ -135,6 +163,14 @@ class AsyncSession(Asking, Transacting):
 
     def __iter__(self) -> Iterator[object]:
         return iter(self.context.workspace.objects())
+
+    identity_key = staticmethod(identity_key)
+
+    @staticmethod
+    def object_session(instance: object) -> "AsyncSession | None":
+        """Return the session that an object is in, None if it is in none."""
+        owner = owner_of(instance)
+        return owner if isinstance(owner, AsyncSession) else None
 
     # Rows without objects
 
@@ -224,6 +260,11 @@ class AsyncSession(Asking, Transacting):
         """Roll back what is open, give connections back, let all objects go; the session cannot be used any more."""
         with self.context.guard.enter("close"):
             await transactions.close(self.context, for_good=not self.context.reopens)
+
+    async def invalidate(self) -> None:
+        """Like `close`, but drop connections instead of giving them back: for when they are broken."""
+        with self.context.guard.enter("invalidate"):
+            await transactions.invalidate(self.context, for_good=not self.context.reopens)
 
     async def reset(self) -> None:
         """Roll back what is open, give connections back, let all objects go; the session can be used anew."""

@@ -140,6 +140,19 @@ async def close(ctx: SessionContext, *, for_good: bool) -> None:
         ctx.closed = for_good
 
 
+async def invalidate(ctx: SessionContext, *, for_good: bool) -> None:
+    """Drop the connections that are held, which rolls back, and let all objects go."""
+    try:
+        if ctx.level is not None:
+            root = _close_savepoints(ctx, TransactionState.ROLLED_BACK)
+            ctx.level = None
+            await root.drop()
+            _end(root, TransactionState.ROLLED_BACK)
+    finally:
+        ctx.workspace.clear()
+        ctx.closed = for_good
+
+
 async def _abandon(ctx: SessionContext) -> None:
     if ctx.level is None:
         return

@@ -1,20 +1,36 @@
 """Work with attributes by name: what tools, loaders and merges use instead of plain Python.
 
-The first argument is always the object.
+The first argument is always the object. Nothing here loads anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.mapping.mapper import Relationship
-from aiosession.state import instrumentation
 from aiosession.state.changes import mark_dirty, note_change
 from aiosession.state.history import History, history_of
 from aiosession.state.relations import RelationRules, load_collection, rules_of
 from aiosession.state.settle import set_loaded
 from aiosession.state.state import EntityState, state_of
 from aiosession.state.values import NO_VALUE
+from aiosession.state.view import InstanceState
+
+__all__ = [
+    "NO_VALUE",
+    "History",
+    "del_attribute",
+    "flag_dirty",
+    "flag_modified",
+    "get_attribute",
+    "get_history",
+    "init_collection",
+    "instance_dict",
+    "instance_state",
+    "is_instrumented",
+    "set_attribute",
+    "set_committed_value",
+]
 
 
 def get_attribute(obj: object, key: str) -> Any:
@@ -93,27 +109,27 @@ def flag_dirty(obj: object) -> None:
 
 
 def get_history(obj: object, key: str) -> History:
-    """Return what was added to, unchanged in and deleted from an attribute since it was last read or flushed."""
+    """Return what was added to, unchanged in and deleted from an attribute since it was last read or flushed.
+
+    An old value that nobody has loaded is not in it; ``await inspect(obj).attrs.name.load_history()`` loads first.
+    """
     return history_of(state_of(obj), key)
 
 
-def is_modified(obj: object) -> bool:
-    """Whether a flush would find something to write: an attribute with a net change."""
-    state = state_of(obj)
-    changed: Iterable[str] = {*(state.committed or ()), *(state.pending or ())}
-    return any(history_of(state, key) for key in (changed if state.key is not None else state.mapper.attributes))
+def is_instrumented(obj: object, key: str) -> bool:
+    """Whether *key* is a mapped attribute of an object."""
+    return key in state_of(obj).mapper.attributes
 
 
-def unloaded_names(state: EntityState) -> set[str]:
-    """Return the mapped attributes that have no value in memory."""
-    return state.mapper.attributes.keys() - state.values().keys()
+def instance_state(obj: object) -> InstanceState:
+    """Return what is known about a mapped object; what ``inspect(obj)`` gives."""
+    return InstanceState(obj)
 
 
-def read(state: EntityState, key: str) -> Any:
-    """Return the value of an attribute of a state's object, as reading it would."""
-    obj = state()
-    values = state.values()
-    return values[key] if key in values else instrumentation.on_unloaded(state, obj, state.mapper.attribute(key))
+def instance_dict(obj: object) -> dict[str, Any]:
+    """Return the values in memory by name, with whatever else the object's ``__dict__`` holds; not to be written to."""
+    state_of(obj)
+    return obj.__dict__
 
 
 def _collection_rules(state: EntityState, key: str) -> RelationRules:

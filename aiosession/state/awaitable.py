@@ -9,7 +9,8 @@ from typing import Any
 from typing_extensions import override
 
 from aiosession.errors import near
-from aiosession.state.attributes import read
+from aiosession.state.history import History, history_of
+from aiosession.state.reading import read
 from aiosession.state.relations import is_known_empty
 from aiosession.state.state import EntityState, is_stale, state_of
 from aiosession.state.workspace import workspace_of
@@ -41,6 +42,21 @@ class Loading:
         return (yield from self._loading.__await__())
 
 
+class LoadedHistory:
+    """An awaitable that loads an attribute and gives its history."""
+
+    __slots__ = ("_key", "_obj", "_state")
+
+    def __init__(self, state: EntityState, obj: object, key: str) -> None:
+        self._state = state
+        self._obj = obj
+        self._key = key
+
+    def __await__(self) -> Generator[Any, Any, History]:
+        yield from _awaitable(self._state, self._obj, self._key).__await__()
+        return history_of(self._state, self._key)
+
+
 class AwaitableAttributes:
     """The mapped attributes of one object, each as an awaitable; awaiting loads what is missing or stale."""
 
@@ -65,6 +81,11 @@ class AwaitableAttributes:
 def awaitable_attrs(obj: object) -> AwaitableAttributes:
     """Return the attributes of a mapped object as awaitables."""
     return AwaitableAttributes(obj)
+
+
+def awaited_history(state: EntityState, obj: object, key: str) -> Awaitable[History]:
+    """Return the history of an attribute as an awaitable that loads the attribute first if it has to."""
+    return LoadedHistory(state, obj, key)
 
 
 def _awaitable(state: EntityState, obj: object, name: str) -> Awaitable[Any]:

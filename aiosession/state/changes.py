@@ -53,7 +53,7 @@ def value_before(state: EntityState, obj: Any, key: str) -> object:
 
 
 def gain_parent(state: EntityState, relationship: Relationship, parent: EntityState) -> None:
-    """Note that an object has a parent by a delete-orphan relation."""
+    """Note that an object has a parent by a relation that keeps track of them: delete-orphan, or single_parent."""
     if state.parents is None:
         state.parents = {}
     state.parents[relationship] = parent
@@ -62,7 +62,7 @@ def gain_parent(state: EntityState, relationship: Relationship, parent: EntitySt
 def lose_parent(state: EntityState, relationship: Relationship, parent: EntityState) -> None:
     """Note that an object was removed from a parent; nothing happens if it has another one by now.
 
-    A pending object that is left an orphan leaves its session.
+    A pending object that is left an orphan, of a delete-orphan relation, leaves its session.
     """
     parents = state.parents
     if parents is None:
@@ -70,14 +70,14 @@ def lose_parent(state: EntityState, relationship: Relationship, parent: EntitySt
     if parents.get(relationship, parent) is not parent:
         return
     parents[relationship] = None
-    workspace = state.workspace
+    workspace = state.workspace if Cascade.DELETE_ORPHAN in relationship.cascade else None
     if workspace is not None and state.key is None:
         workspace.drop_pending(state)
 
 
 def regain_members(state: EntityState, relationship: Relationship, held: Iterable[object]) -> None:
     """Note that what a delete-orphan relation had lost is its own again: the change was undone."""
-    if Cascade.DELETE_ORPHAN in relationship.cascade:
+    if relationship.single_parent or Cascade.DELETE_ORPHAN in relationship.cascade:
         for member in held:
             other = state_or_none(member)
             if other is not None and other.parents is not None:

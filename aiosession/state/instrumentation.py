@@ -16,13 +16,14 @@ from aiosession.state.relations import (
     RelationRules,
     init_collection,
     is_known_empty,
+    is_known_none,
     replace_collection,
     rules_of,
     set_object,
     target_in_memory,
 )
 from aiosession.state.state import STATE_KEY, EntityState, state_of
-from aiosession.state.unloaded import not_loaded
+from aiosession.state.unloaded import check_history, not_loaded
 from aiosession.state.values import NO_VALUE
 
 
@@ -51,6 +52,19 @@ class ScalarAttribute(ColumnExpression[Any]):
 
     def __delete__(self, obj: Any) -> None:
         _delete_value(state_of(obj), obj, self.key)
+
+
+class WatchedAttribute(ScalarAttribute):
+    """A column with ``active_history``: a value that is in the database can only be replaced when it is known."""
+
+    __slots__ = ()
+
+    @override
+    def __set__(self, obj: Any, value: object) -> None:
+        state = state_of(obj)
+        if state.key is not None and value_before(state, obj, self.key) is NO_VALUE:
+            check_history(state, self.attribute)
+        super().__set__(obj, value)
 
 
 class ReadOnlyAttribute(ScalarAttribute):
@@ -120,23 +134,13 @@ def on_unloaded(state: EntityState, obj: Any, attribute: Attribute) -> Any:
         if rules.uselist:
             if is_known_empty(state, key):
                 return init_collection(state, obj, rules)
-        elif _is_known_none(state, rules):
+        elif is_known_none(state, rules):
             return None
         elif (target := target_in_memory(state, rules)) is not None:
             return target
     elif state.key is None or (state.committed is not None and key in state.committed):
         return None
     raise not_loaded(state, attribute)
-
-
-def _is_known_none(state: EntityState, rules: RelationRules) -> bool:
-    if state.key is None or (state.committed is not None and rules.key in state.committed):
-        return True
-    if not rules.is_foreign_key_side:
-        return is_known_empty(state, rules.key)
-    values = state.values()
-    attributes = [state.mapper.by_column.get(column) for column, _ in rules.relationship.local_remote_pairs]
-    return any(attribute is not None and values.get(attribute.key, NO_VALUE) is None for attribute in attributes)
 
 
 def _delete_value(state: EntityState, obj: Any, key: str) -> None:
@@ -167,7 +171,9 @@ def descriptor_for(attribute: Attribute) -> ScalarAttribute | RelationAttribute:
     """Return the descriptor of a mapped attribute."""
     if isinstance(attribute, Relationship):
         return RelationAttribute(attribute)
-    return ReadOnlyAttribute(attribute) if attribute.is_read_only else ScalarAttribute(attribute)
+    if attribute.is_read_only:
+        return ReadOnlyAttribute(attribute)
+    return WatchedAttribute(attribute) if attribute.active_history else ScalarAttribute(attribute)
 
 
 def uninstrument(mapper: AnyMapper) -> None:

@@ -25,6 +25,7 @@ from aiosession.state.collections import content_for, difference, new_collection
 from aiosession.state.contents import add_silently, holds, members, refill, remove_silently
 from aiosession.state.lifecycle import TRANSIENT
 from aiosession.state.state import STATE_KEY, EntityState, is_stale, state_of
+from aiosession.state.unloaded import check_history
 from aiosession.state.values import NO_VALUE
 
 
@@ -40,7 +41,9 @@ class RelationRules:
         "plain",
         "relationship",
         "saves",
+        "single_parent",
         "target_class",
+        "tracks_parents",
         "uselist",
     )
 
@@ -52,6 +55,8 @@ class RelationRules:
         self.uselist = relationship.uselist
         self.saves = Cascade.SAVE_UPDATE in relationship.cascade and not relationship.viewonly
         self.deletes_orphans = Cascade.DELETE_ORPHAN in relationship.cascade
+        self.single_parent = relationship.single_parent
+        self.tracks_parents = self.deletes_orphans or self.single_parent
         self.is_foreign_key_side = relationship.direction is Direction.MANY_TO_ONE
         self.back: RelationRules | None = None  # the other side, if there is one that is kept in step
         # What a member may hold without leading anywhere but back to its owner.
@@ -115,6 +120,8 @@ def check_member(state: EntityState, rules: RelationRules, member: object) -> No
         raise ArgumentError(
             f"{rules.name} takes objects of {rules.target_class.__name__}; got {member!r} ({type(member).__name__})"
         )
+    if rules.single_parent:
+        _check_only_parent(state, rules, state_of(member))
     workspace = state.workspace if rules.saves else None
     if workspace is None:
         return
@@ -123,6 +130,16 @@ def check_member(state: EntityState, rules: RelationRules, member: object) -> No
         raise InvalidRequestError(
             f"{other.describe()} is already in the {other.workspace.describe()} and cannot be put into {rules.name} "
             f"of an object in the {workspace.describe()}; expunge it there first"
+        )
+
+
+def _check_only_parent(state: EntityState, rules: RelationRules, other: EntityState) -> None:
+    """Refuse a second parent of an object that may have one only; as far as parents were set in memory."""
+    parent = None if other.parents is None else other.parents.get(rules.relationship)
+    if parent is not None and parent is not state and parent() is not None:
+        raise InvalidRequestError(
+            f"{other.describe()} is in {rules.name} of {parent.describe()} already, and single_parent=True allows one "
+            f"{rules.relationship.parent.name} only; take it out there first"
         )
 
 
@@ -154,6 +171,17 @@ def is_known_empty(state: EntityState, key: str) -> bool:
     return workspace is None or not (workspace.parks_stale and is_stale(state, key))
 
 
+def is_known_none(state: EntityState, rules: RelationRules) -> bool:
+    """Whether a relation to one object that is not in memory is known to hold none, or was changed."""
+    if state.key is None or (state.committed is not None and rules.key in state.committed):
+        return True
+    if not rules.is_foreign_key_side:
+        return is_known_empty(state, rules.key)
+    values = state.values()
+    attributes = [state.mapper.by_column.get(column) for column, _ in rules.relationship.local_remote_pairs]
+    return any(attribute is not None and values.get(attribute.key, NO_VALUE) is None for attribute in attributes)
+
+
 def set_object(state: EntityState, obj: Any, rules: RelationRules, value: object) -> None:
     """Set a relation that holds one object."""
     if value is not None:
@@ -163,15 +191,26 @@ def set_object(state: EntityState, obj: Any, rules: RelationRules, value: object
     if old is value:
         obj.__dict__[key] = value
         return
+    if old is NO_VALUE:
+        replaced = target_in_memory(state, rules)
+        if rules.relationship.active_history and state.key is not None:
+            old = _known(state, rules, replaced)
+    else:
+        replaced = old
     if not rules.relationship.viewonly:
         note_change(state, obj, key, old)
     obj.__dict__[key] = value
-    if old is NO_VALUE:
-        old = target_in_memory(state, rules)
     if value is not None:
         _joined(state, obj, rules, value)
-    if old is not None and old is not value:
-        _left(state, obj, rules, old)
+    if replaced is not None and replaced is not value:
+        _left(state, obj, rules, replaced)
+
+
+def _known(state: EntityState, rules: RelationRules, replaced: object | None) -> object | None:
+    """Return what is replaced, where ``active_history`` says that it has to be known; refuse if it is not."""
+    if replaced is None and not is_known_none(state, rules):
+        check_history(state, rules.relationship)
+    return replaced
 
 
 def replace_collection(state: EntityState, obj: Any, rules: RelationRules, old: Any, value: object) -> None:
@@ -190,7 +229,7 @@ def replace_collection(state: EntityState, obj: Any, rules: RelationRules, old: 
 
 def _joined(state: EntityState, obj: object, rules: RelationRules, member: object) -> None:
     other = state_of(member)
-    if rules.deletes_orphans:
+    if rules.tracks_parents:
         gain_parent(other, rules.relationship, state)
     back = rules.back
     if back is not None:
@@ -215,13 +254,13 @@ def _left(state: EntityState, obj: object, rules: RelationRules, member: object)
     back = rules.back
     if back is not None:
         _take(other, member, back, obj)
-    if rules.deletes_orphans:
+    if rules.tracks_parents:
         lose_parent(other, rules.relationship, state)
 
 
 def _put(state: EntityState, obj: Any, rules: RelationRules, other: object, forward: RelationRules) -> None:
     """Put *other* into the relation of *obj* because the other side says so."""
-    if rules.deletes_orphans:
+    if rules.tracks_parents:
         gain_parent(state_of(other), rules.relationship, state)
     if rules.uselist:
         _put_into_collection(state, obj, rules, other, forward)
@@ -265,7 +304,7 @@ def _take(state: EntityState, obj: Any, rules: RelationRules, other: object) -> 
     elif held is other or held is NO_VALUE:
         note_change(state, obj, rules.key, other)
         values[rules.key] = None
-    if rules.deletes_orphans:
+    if rules.tracks_parents:
         lose_parent(state_of(other), rules.relationship, state)
 
 

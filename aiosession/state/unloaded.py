@@ -28,6 +28,20 @@ def not_loaded(state: EntityState, attribute: ColumnAttribute | Relationship) ->
     )
 
 
+def check_history(state: EntityState, attribute: ColumnAttribute | Relationship) -> None:
+    """Refuse to replace a value with ``active_history`` that nobody has loaded, unless it was changed already."""
+    if state.committed is not None and attribute.key in state.committed:
+        return
+    error = not_loaded(state, attribute)
+    raise NotLoadedError(
+        owner=error.owner,
+        attribute=error.attribute,
+        key=error.key,
+        reason=f"{error.reason}, and it has active_history=True: the value that is replaced has to be known",
+        remedy=error.remedy,
+    )
+
+
 def _explain(state: EntityState, attribute: ColumnAttribute | Relationship) -> Explanation:
     path = f"{state.mapper.name}.{attribute.key}"
     variable = state.mapper.name.lower()

@@ -1,14 +1,15 @@
 """Show what is known about an object: the answer of ``inspect(obj)``."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import Any, Final, Literal
 
 from typing_extensions import override
 
 from aiosession.mapping.mapper import AnyMapper, Attribute, IdentityKey
-from aiosession.state.attributes import is_modified, read, unloaded_names
+from aiosession.state.awaitable import awaited_history
 from aiosession.state.history import History, history_of
 from aiosession.state.lifecycle import DELETED, DETACHED, PENDING, PERSISTENT, TRANSIENT, Lifecycle
+from aiosession.state.reading import is_modified, read, unloaded_names
 from aiosession.state.state import STATE_KEY, EntityState, is_stale, state_of
 from aiosession.state.values import NO_VALUE
 from aiosession.state.workspace import workspace_of
@@ -43,6 +44,10 @@ class AttributeState:
     def history(self) -> History:
         """What was added, unchanged and deleted since the last flush."""
         return history_of(self._state, self.key)
+
+    def load_history(self) -> Awaitable[History]:
+        """Load the attribute if it is not in memory, for all siblings at once; then return its history."""
+        return awaited_history(self._state, self._obj, self.key)
 
     @property
     def is_stale(self) -> bool:
@@ -85,6 +90,9 @@ class InstanceState:
     """What is known about an object: its place in the lifecycle, its identity, its attributes."""
 
     __slots__ = ("_state", "object")
+
+    is_instance: Final[Literal[True]] = True
+    """Tells what ``inspect()`` gave: a mapper and an alias have no such attribute."""
 
     def __init__(self, obj: Any) -> None:
         self._state = state_of(obj)
@@ -170,6 +178,17 @@ class InstanceState:
     def unloaded(self) -> set[str]:
         """Names of the attributes that have no value in memory."""
         return unloaded_names(self._state)
+
+    @property
+    def unmodified(self) -> set[str]:
+        """Names of the attributes without unflushed changes."""
+        return self._state.mapper.attributes.keys() - {*(self._state.committed or ()), *(self._state.pending or ())}
+
+    @property
+    def expired(self) -> bool:
+        """Whether the object as a whole is stale: the next awaited call that touches it reads it anew."""
+        workspace = self._state.workspace
+        return workspace is not None and self._state.key is not None and self._state.epoch != workspace.epoch
 
     @property
     def expired_attributes(self) -> set[str]:

@@ -130,6 +130,12 @@ class Workspace:
         if state in self.new:
             self._detach(state)
 
+    def let_go(self, state: EntityState) -> None:
+        """Let one object go, whatever it is here, and forget how to undo what happened to it; others stay."""
+        self._detach(state)
+        for frame in self._frames:
+            frame.forget(state)
+
     def clear(self) -> None:
         """Let everything go: the session is closed or expunged as a whole."""
         for state in self.identity_map.states.values():

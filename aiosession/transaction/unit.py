@@ -223,8 +223,18 @@ class SessionTransaction:
 
     async def _lose(self, held: list[BindTransaction], error: BaseException) -> None:
         self.fail(error)
-        for share in held:
-            await share.drop()
+        await _drop(held)
+
+    async def drop(self) -> None:
+        """Give up all connections without another word to the databases; they roll back when they notice."""
+        held = [share for share in self.shares.values() if share.connection is not None]
+        if held:
+            await aio.finish(_drop(held), deadline=CLEANUP_DEADLINE)
+
+
+async def _drop(held: list[BindTransaction]) -> None:
+    for share in held:
+        await share.drop()
 
 
 async def _bounded(cleanup: Coroutine[Any, Any, None], held: list[BindTransaction]) -> None:
@@ -232,5 +242,4 @@ async def _bounded(cleanup: Coroutine[Any, Any, None], held: list[BindTransactio
         await aio.finish(cleanup, deadline=CLEANUP_DEADLINE)
     except TimeoutError:
         # A connection that does not answer is dropped: the database rolls back when it notices.
-        for share in held:
-            await share.drop()
+        await _drop(held)

@@ -114,7 +114,8 @@ def _judge(work: Worklist, state: EntityState) -> None:
     parents = state.parents
     if not parents or state in work.deletes:
         return
-    lost = next((relationship for relationship, parent in parents.items() if parent is None), None)
+    left = [relationship for relationship, parent in parents.items() if parent is None]
+    lost = next((relationship for relationship in left if Cascade.DELETE_ORPHAN in relationship.cascade), None)
     if lost is None or not work.is_present(state):
         return
     if state.key is None:

@@ -66,6 +66,7 @@ PUBLIC = [
     "ScalarResult",
     "SerializationError",
     "StaleDataError",
+    "StaleVersionError",
     "StatementTimeoutError",
     "UnboundExecutionError",
     "UniqueViolationError",
@@ -77,6 +78,7 @@ PUBLIC = [
     "attribute_keyed_dict",
     "attributes",
     "backref",
+    "close_all_sessions",
     "column_keyed_dict",
     "column_property",
     "configure_mappers",
@@ -87,11 +89,14 @@ PUBLIC = [
     "defer",
     "deferred",
     "foreign",
+    "identity_key",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
     "lazyload",
     "load_only",
+    "make_transient",
+    "make_transient_to_detached",
     "mapped_column",
     "object_session",
     "raiseload",
@@ -102,6 +107,7 @@ PUBLIC = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "was_deleted",
 ]
 
 

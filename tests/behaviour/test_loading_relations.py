@@ -241,9 +241,9 @@ async def test_load_takes_mapped_attributes(session: AsyncSession, attribute: ob
         await session.load(author, attribute)
 
 
-async def test_load_refuses_objects_without_a_row(session: AsyncSession) -> None:
+async def test_load_refuses_columns_of_objects_without_a_row(session: AsyncSession) -> None:
     with pytest.raises(InvalidRequestError, match="transient"):
-        await session.load(Author(name="new"), Author.books)
+        await session.load(Author(name="new"), Author.biography)
 
 
 async def test_keys_that_only_the_database_takes_for_equal_are_named(sqlite_url: str) -> None:

@@ -69,6 +69,10 @@ async def deleted_author(session: AsyncSession, key: int) -> Author:
     return author
 
 
+async def author_from_elsewhere(_session: AsyncSession, key: int) -> Author:
+    return Author(id=key, name="New", books=[Book(title="a"), Book(id=1, title="b")])
+
+
 async def flushed_author(session: AsyncSession, key: int) -> Author:
     author = await one_new_author(session, key)
     await session.flush()
@@ -143,6 +147,10 @@ async def awaitable_attrs(_session: AsyncSession, author: Author) -> None:
 
 async def refresh(session: AsyncSession, author: Author) -> None:
     await session.refresh(author)
+
+
+async def merge(session: AsyncSession, author: Author) -> None:
+    await session.merge(author)
 
 
 async def expire_and_get(session: AsyncSession, author: Author) -> None:
@@ -247,6 +255,7 @@ SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
     "stream left early": (nothing, stream_left_early),
     "awaitable_attrs": (read_author, awaitable_attrs),
     "refresh": (read_author, refresh),
+    "merge": (author_from_elsewhere, merge),
     "expire and get": (read_author, expire_and_get),
     "connection": (nothing, connection),
     "flush of inserts": (new_authors, flush),

@@ -17,9 +17,11 @@ from aiosession import (
     Result,
     ScalarResult,
     async_sessionmaker,
+    identity_key,
     inspect,
     mapped_column,
     object_session,
+    was_deleted,
 )
 
 
@@ -50,6 +52,15 @@ async def queries(session: AsyncSession) -> None:
     assert_type(await session.stream_scalars(select(User.name)), AsyncScalarResult[str])
     assert_type(await session.execute(update(User)), Result[*tuple[Any, ...]])
     assert_type(await session.execute(text("SELECT 1"), {"a": 1}), Result[*tuple[Any, ...]])
+
+
+async def merges(session: AsyncSession, user: User) -> None:
+    assert_type(await session.merge(user), User)
+    assert_type(await session.merge_all([user], load=False), list[User])
+    assert_type(AsyncSession.object_session(user), AsyncSession | None)
+    assert_type(identity_key(User, 1), tuple[type[Any], tuple[object, ...], object | None])
+    assert_type(AsyncSession.identity_key(instance=user), tuple[type[Any], tuple[object, ...], object | None])
+    assert_type(was_deleted(user), bool)
 
 
 async def transactions(session: AsyncSession) -> None:

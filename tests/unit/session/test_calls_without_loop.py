@@ -55,7 +55,10 @@ CALLS: dict[str, Callable[[AsyncSession], Coroutine[Any, Any, Any]]] = {
     "plan": lambda session: session.plan(),
     "refresh_all": lambda session: session.refresh_all(),
     "connection": lambda session: session.connection(),
+    "merge": lambda session: session.merge(Author(id=1, name="Ann", books=[Book(id=1, title="One")])),
+    "merge_all": lambda session: session.merge_all([Author(id=1, name="Ann"), Author(id=2, name="Bea")]),
     "reset": lambda session: session.reset(),
+    "invalidate": lambda session: session.invalidate(),
     "close": lambda session: session.close(),
 }
 

@@ -15,13 +15,13 @@ from aiosession.state.attributes import (
     get_attribute,
     get_history,
     init_collection,
-    is_modified,
     merge_loaded_collection,
     set_attribute,
     set_committed_value,
 )
 from aiosession.state.history import History
 from aiosession.state.lifecycle import PERSISTENT
+from aiosession.state.reading import is_modified
 from aiosession.state.state import state_of
 from aiosession.state.workspace import Workspace
 from tests.unit.state.state_model import Author, Book, Profile, flush, load

@@ -7,9 +7,10 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, func
 from aiosession.errors import ArgumentError, InvalidRequestError, NotLoadedError
 from aiosession.mapping.mapper import ColumnAttribute
 from aiosession.state import instrumentation
-from aiosession.state.attributes import get_history, is_modified, merge_loaded_collection, set_committed_value
+from aiosession.state.attributes import get_history, merge_loaded_collection, set_committed_value
 from aiosession.state.history import History
 from aiosession.state.instrumentation import instrument, uninstrument
+from aiosession.state.reading import is_modified
 from aiosession.state.state import state_of, state_or_none
 from aiosession.state.workspace import Workspace
 from tests.unit.state.state_model import (
