@@ -43,6 +43,7 @@ from aiosession.errors import (
     PendingRollbackError,
     PoolTimeoutError,
     ProgrammingError,
+    ReentrantUseError,
     ResourceClosedError,
     SerializationError,
     StaleDataError,
@@ -73,11 +74,13 @@ from aiosession.mapping.inspection import configure_mappers
 from aiosession.mapping.mapper import Mapper
 from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
 from aiosession.mapping.sides import foreign, remote
+from aiosession.session.executing import ORMExecuteState
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.inspection import inspect, object_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
 from aiosession.state import attributes
+from aiosession.state.attribute_events import validates
 from aiosession.state.collections import attribute_keyed_dict, column_keyed_dict, keyfunc_mapping
 from aiosession.state.history import History
 from aiosession.state.lifecycle import Lifecycle
@@ -127,12 +130,14 @@ __all__ = [
     "NotLoadedError",
     "NotNullViolationError",
     "NotSupportedError",
+    "ORMExecuteState",
     "ObjectNotFoundError",
     "OperationalError",
     "OverlappingRelationshipsWarning",
     "PendingRollbackError",
     "PoolTimeoutError",
     "ProgrammingError",
+    "ReentrantUseError",
     "ResourceClosedError",
     "Result",
     "Row",
@@ -176,4 +181,5 @@ __all__ = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "validates",
 ]

@@ -12,7 +12,7 @@ from sqlalchemy import ClauseElement
 
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import AnyMapper
-from aiosession.session import lifecycle, transactions
+from aiosession.session import announcing, lifecycle, transactions
 from aiosession.session.asking import Asking
 from aiosession.session.binds import BindTable
 from aiosession.session.making import OverriddenLocate, make_context
@@ -155,7 +155,7 @@ class AsyncSession(Asking, Transacting):
         A subclass whose constructor takes other arguments overrides this.
         """
         context = self.context
-        return type(self)(
+        other = type(self)(
             self.binds.engine(),
             binds=self.binds.binds,
             autoflush=context.autoflushes,
@@ -166,6 +166,8 @@ class AsyncSession(Asking, Transacting):
             isolation_level=context.options.isolation_level,
             close_resets_only=context.reopens,
         )
+        other.context.workspace.dispatch = announcing.shared_dispatch(self)
+        return other
 
     async def close(self) -> None:
         """Roll back what is open, give connections back, let all objects go; the session cannot be used any more."""

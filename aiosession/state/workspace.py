@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from aiosession.errors import InvalidRequestError
+from aiosession.events.dispatch import Dispatch
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.mapper import IdentityKey
 from aiosession.state import settle, undo
 from aiosession.state.cascade import neighbours, reachable
 from aiosession.state.identity import IdentityMap
 from aiosession.state.lifecycle import DELETED, DETACHED, PENDING, PERSISTENT, TRANSIENT
+from aiosession.state.moves import NOBODY, Move, announce, before_attach, note_arrival, note_departures
 from aiosession.state.state import STALE_EPOCH, EntityState, state_of, state_or_none
 from aiosession.state.undo import Frame
 
@@ -35,6 +37,12 @@ class Workspace:
         self.epoch = 0
         self.parks_stale = stale_reads == "raise"
         self.load_attribute: LoadAttribute | None = None
+        self.dispatch: Dispatch = NOBODY
+        """Handlers of the session's events."""
+        self.is_listened_to = False
+        """Whether ``dispatch`` is of this session alone."""
+        self.moves: list[Move] = []
+        """What has happened to objects and handlers are still to be told."""
         self.ref: Callable[[], Workspace | None] = weakref.ref(self)
         """What the states of this workspace hold as ``workspace_ref``."""
         self._owner = None if owner is None else weakref.ref(owner)
@@ -108,9 +116,13 @@ class Workspace:
 
     def adopt(self, state: EntityState, obj: object) -> None:
         """Take in a transient object that leads to no other one."""
+        if self.dispatch.hooks:
+            before_attach(self, obj)
         state.workspace_ref = self.ref
         state.move(PENDING)
         self.new[state] = obj
+        if self.dispatch.hooks:
+            note_arrival(self, obj, "transient_to_pending")
 
     def expunge(self, obj: object) -> None:
         """Let an object go, and what the expunge cascade reaches from it."""
@@ -121,14 +133,18 @@ class Workspace:
         for other, _ in leaving:
             if other.workspace is self:
                 self._detach(other)
+        announce(self)
 
     def drop_pending(self, state: EntityState) -> None:
         """Let a pending object go; others stay."""
         if state in self.new:
             self._detach(state)
+            announce(self)
 
     def clear(self) -> None:
         """Let everything go: the session is closed or expunged as a whole."""
+        if self.dispatch.hooks:
+            note_departures(self, [*self.new, *self.identity_map.states.values(), *self._deleted_in_frames()])
         for state in self.identity_map.states.values():
             if state.lifecycle is PERSISTENT:  # nearly all, and there may be many
                 state.lifecycle = DETACHED
@@ -136,13 +152,16 @@ class Workspace:
         for state in [*self.new, *self.deleted, *self.identity_map.states.values()]:
             if state.workspace_ref is not None:
                 state.release()
-        for frame in self._frames:
-            for state in frame.deleted:
-                state.release()
+        for state in self._deleted_in_frames():
+            state.release()
         self.identity_map.states.clear()
         for held in (self.new, self.dirty, self.deleted):
             held.clear()
         self._frames = [Frame()]
+        announce(self)
+
+    def _deleted_in_frames(self) -> list[EntityState]:
+        return [state for frame in self._frames for state in frame.deleted]
 
     def forget(self, state: EntityState) -> None:
         """Remove the traces of an object that is gone."""
@@ -174,6 +193,8 @@ class Workspace:
         if state.key is None:
             self.adopt(state, obj)
             return
+        if self.dispatch.hooks:
+            before_attach(self, obj)
         state.workspace_ref = self.ref
         self.identity_map.add(state.key, state)
         state.move(PERSISTENT)
@@ -181,8 +202,12 @@ class Workspace:
         state.inserted_here = False
         if state.committed or state.pending:
             self.dirty[state] = obj
+        if self.dispatch.hooks:
+            note_arrival(self, obj, "detached_to_persistent")
 
     def _detach(self, state: EntityState) -> None:
+        if self.dispatch.hooks:
+            note_departures(self, (state,))
         for held in (self.new, self.dirty, self.deleted, *(frame.deleted for frame in self._frames)):
             held.pop(state, None)
         if state.key is not None:
@@ -211,6 +236,8 @@ class Workspace:
             self.frame.log_insert(state, obj)
             self.new.pop(state, None)
             state.inserted_here = True
+            if self.dispatch.hooks:
+                self.moves.append(("pending_to_persistent", obj))
             if state.committed or state.pending:
                 self.dirty[state] = obj
         else:
@@ -228,6 +255,8 @@ class Workspace:
 
         Does for many objects that nobody has changed what ``record_generated`` and ``make_persistent`` do for one.
         """
+        if self.dispatch.hooks:
+            self.moves += (("pending_to_persistent", self.new[state]) for state in states)
         settle.record_inserted(self.frame, zip(states, keys, values, strict=True), self.identity_map, self.new)
         for state in states:
             state.epoch = self.epoch
@@ -236,6 +265,8 @@ class Workspace:
         """Note that the row of an object was deleted."""
         obj = state()
         state.move(DELETED)
+        if self.dispatch.hooks:
+            self.moves.append(("persistent_to_deleted", obj))
         self.deleted.pop(state, None)
         self.dirty.pop(state, None)
         self.frame.deleted[state] = obj
@@ -296,6 +327,9 @@ class Workspace:
         chosen = None if names is None else [state.mapper.attribute(name).key for name in names]
         undo.undo_unflushed(state, obj, chosen)
         self._keep_if_dirty(state)
+        expire = state.mapper.events.hooks.get("expire")
+        if expire is not None:
+            expire.now(obj, chosen)
         if chosen is None:
             state.epoch = STALE_EPOCH
         else:
@@ -333,23 +367,28 @@ class Workspace:
             state.epoch = STALE_EPOCH
             if self.parks_stale and state.lifecycle is PERSISTENT:
                 settle.park(state, None)
+        announce(self)
 
     def commit_frames(self, *, expire: bool = True) -> None:
         """End all frames for good: deleted objects are detached, values turn stale if *expire* says so."""
         for frame in self._frames:
             for state in frame.deleted:
                 if state.lifecycle is DELETED:
+                    if self.dispatch.hooks:
+                        note_departures(self, (state,))
                     state.release()
                     state.was_deleted = True
         self._frames = [Frame()]
         if expire:
             self._turn_stale()
+        announce(self)
 
     def rollback_all(self) -> None:
         """Put back everything to how it was when the transaction began; all values turn stale."""
         for _ in range(len(self._frames)):
             self._undo_innermost()
         self._turn_stale()
+        announce(self)
 
     def _undo_innermost(self) -> set[EntityState]:
         frame = self.frame
@@ -395,6 +434,8 @@ class Workspace:
         state.inserted_here = False
         state.expired = state.parked = state.parents = None
         wanted = PENDING if is_pending else TRANSIENT
+        if self.dispatch.hooks and not is_pending and state.lifecycle is PERSISTENT:
+            self.moves.append(("persistent_to_transient", state()))
         if state.lifecycle is not wanted:
             state.move(wanted)
         if not is_pending:
@@ -412,6 +453,8 @@ class Workspace:
             if state.lifecycle is DELETED and state.workspace_ref is self.ref:
                 state.move(PERSISTENT)
                 self._reenter(state)
+                if self.dispatch.hooks:
+                    self.moves.append(("deleted_to_persistent", state()))
 
     def _reenter(self, state: EntityState) -> None:
         if state.key is not None and state() is not None and state.lifecycle is PERSISTENT:

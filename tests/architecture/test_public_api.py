@@ -52,12 +52,14 @@ PUBLIC = [
     "NotLoadedError",
     "NotNullViolationError",
     "NotSupportedError",
+    "ORMExecuteState",
     "ObjectNotFoundError",
     "OperationalError",
     "OverlappingRelationshipsWarning",
     "PendingRollbackError",
     "PoolTimeoutError",
     "ProgrammingError",
+    "ReentrantUseError",
     "ResourceClosedError",
     "Result",
     "Row",
@@ -101,6 +103,7 @@ PUBLIC = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "validates",
 ]
 
 
