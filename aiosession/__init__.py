@@ -43,6 +43,7 @@ from aiosession.errors import (
     PendingRollbackError,
     PoolTimeoutError,
     ProgrammingError,
+    ReentrantUseError,
     ResourceClosedError,
     SerializationError,
     StaleDataError,
@@ -75,6 +76,7 @@ from aiosession.mapping.mapper import Mapper
 from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
 from aiosession.mapping.sides import foreign, remote
 from aiosession.session.closing import close_all_sessions
+from aiosession.session.executing import ORMExecuteState
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.identity import identity_key
 from aiosession.session.inspection import inspect, object_session
@@ -82,6 +84,7 @@ from aiosession.session.query import Query
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
 from aiosession.state import attributes
+from aiosession.state.attribute_events import validates
 from aiosession.state.collections import attribute_keyed_dict, column_keyed_dict, keyfunc_mapping
 from aiosession.state.history import History
 from aiosession.state.lifecycle import Lifecycle
@@ -132,6 +135,7 @@ __all__ = [
     "NotLoadedError",
     "NotNullViolationError",
     "NotSupportedError",
+    "ORMExecuteState",
     "ObjectNotFoundError",
     "OperationalError",
     "OverlappingRelationshipsWarning",
@@ -139,6 +143,7 @@ __all__ = [
     "PoolTimeoutError",
     "ProgrammingError",
     "Query",
+    "ReentrantUseError",
     "ResourceClosedError",
     "Result",
     "Row",
@@ -187,5 +192,6 @@ __all__ = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "validates",
     "was_deleted",
 ]

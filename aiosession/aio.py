@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
-from aiosession.errors import ConcurrentUseError
+from aiosession.errors import ConcurrentUseError, ReentrantUseError
 
 _T = TypeVar("_T")
 
@@ -205,9 +205,11 @@ class Guard:
     Use ``with guard.enter("flush"):`` around the body of the operation.
     """
 
-    __slots__ = ("_operation", "_place", "_task")
+    __slots__ = ("_operation", "_place", "_task", "event")
 
     def __init__(self) -> None:
+        self.event: str | None = None
+        """The event whose handlers the operation in flight waits for."""
         self._operation: str | None = None
         self._task: asyncio.Task[Any] | None = None
         self._place: Place | None = None
@@ -227,17 +229,21 @@ class Guard:
         return self
 
     def check(self, operation: str) -> None:
-        """Refuse *operation*, which never waits, if another one is in flight."""
-        if self._operation is not None:
+        """Refuse *operation*, which never waits, if another one is in flight and does not wait for this caller."""
+        if self._operation is not None and not self._waits_for_caller():
             raise self._conflict(operation)
 
+    def _waits_for_caller(self) -> bool:
+        return self.event is not None and self._task is current_task()
+
     def _conflict(self, operation: str) -> ConcurrentUseError:
-        return ConcurrentUseError(
-            operation=operation,
-            task=task_name(),
-            where=users_place(3).describe(),
-            running=(str(self._operation), _name(self._task), "?" if self._place is None else self._place.describe()),
-        )
+        where = users_place(3).describe()
+        running = (str(self._operation), _name(self._task), "?" if self._place is None else self._place.describe())
+        if self.event is not None and self._waits_for_caller():
+            return ReentrantUseError(
+                operation=operation, task=task_name(), where=where, running=running, event=self.event
+            )
+        return ConcurrentUseError(operation=operation, task=task_name(), where=where, running=running)
 
     def __enter__(self) -> None:
         return None

@@ -116,6 +116,33 @@ class ConcurrentUseError(InvalidRequestError):
         self.running_where: Final = running_where
 
 
+class ReentrantUseError(ConcurrentUseError):
+    """The handler of an event awaited a method of the session that is waiting for this very handler."""
+
+    def __init__(self, *, operation: str, task: str, where: str, running: tuple[str, str, str], event: str) -> None:
+        super().__init__(operation=operation, task=task, where=where, running=running)
+        self.event: Final = event
+        waiting, _, since = running
+        text = (
+            f"{operation} (at {where}) cannot start in a handler of {event!r}: {waiting} of the same session, begun at "
+            f"{since}, waits for the handler. {_instead(event)}"
+        )
+        self.args = (text,)
+
+
+def _instead(event: str) -> str:
+    """Say what a handler may do."""
+    if event == "before_flush":
+        return "Add, change and delete objects there, and this flush writes them"
+    if event == "do_orm_execute":
+        return "Use `await state.invoke_statement()` to execute, and state.statement to change what is executed"
+    if event in {"after_commit", "after_rollback", "after_soft_rollback"}:
+        return "The transaction has ended; do it after the call, or with a session of its own"
+    if event.startswith(("before_", "after_")) and event.endswith(("insert", "update", "delete", "begin")):
+        return "Execute SQL on the connection that the handler is given"
+    return "Do it before or after the call, or with a session of its own"
+
+
 class PendingRollbackError(InvalidRequestError, core_exc.PendingRollbackError):
     """The transaction has failed and must be rolled back before the session can go on."""
 

@@ -229,6 +229,12 @@ class Result(BufferedRows[Row[*Ts]], Generic[*Ts]):
         self._check_open()
         return self._shape.keys
 
+    def freeze(self) -> "Callable[[], Result[*Ts]]":
+        """Take the rows that are left, and return a function that makes a new result of them at every call."""
+        rows = self._remaining("freeze()")
+        shape, rowcount, statement = self._shape, self.rowcount, self._statement
+        return lambda: Result(shape, rows, rowcount=rowcount, without_rows=statement)
+
     @overload
     def scalars(self: "Result[T, *tuple[Any, ...]]", index: Literal[0] = 0) -> ScalarResult[T]: ...
     @overload

@@ -26,13 +26,15 @@ def hydrate(loader: EntityLoader, rows: Sequence[Row], run: LoadRun) -> list[Any
     """
     run.workspace.purge()
     group: LoadGroup[EntityState] = LoadGroup()
+    is_watched = bool(run.workspace.dispatch.hooks or loader.shape.mapper.events.hooks)
+    load = loader.watched() if is_watched else loader.load
     if len(rows) < _MANY_ROWS or not gc.isenabled():
-        objects = loader.load(rows, run, group)
+        objects = load(rows, run, group)
     else:
         # Nothing made here is garbage yet: looking for some while it is made costs more than making it.
         gc.disable()
         try:
-            objects = loader.load(rows, run, group)
+            objects = load(rows, run, group)
         finally:
             gc.enable()
     for joined in loader.joined:
@@ -40,7 +42,27 @@ def hydrate(loader: EntityLoader, rows: Sequence[Row], run: LoadRun) -> list[Any
         _attach_joined(run, objects, related, joined.relation.relationship)
     if loader.shape.following:
         run.unfinished.append((loader.shape.following, group.states))
+    if is_watched:
+        _announce(run)
     return objects
+
+
+def _announce(run: LoadRun) -> None:
+    """Call the handlers of ``load``, ``loaded_as_persistent`` and ``refresh`` for what was loaded."""
+    made, run.made = run.made, []
+    renewed, run.renewed = run.renewed, []
+    workspace = run.workspace
+    loaded = workspace.dispatch.hooks.get("loaded_as_persistent")
+    for entity in made:
+        load = entity.__dict__[STATE_KEY].mapper.events.hooks.get("load")
+        if load is not None:
+            load.now(entity, run)
+        if loaded is not None:
+            loaded.now(workspace.owner, entity)
+    for entity, names in renewed:
+        refresh = entity.__dict__[STATE_KEY].mapper.events.hooks.get("refresh")
+        if refresh is not None:
+            refresh.now(entity, run, names)
 
 
 def _attach_joined(run: LoadRun, owners: Sequence[Any], related: Sequence[Any], relationship: Relationship) -> None:

@@ -7,7 +7,7 @@ new row costs one object, one dictionary and one state. Objects that are in memo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import CodeType
 from typing import Any, Final, TypeAlias
 
@@ -55,6 +55,10 @@ class LoadRun:
     token: object | None = None
     unfinished: list[tuple[tuple[RelationShape, ...], list[EntityState]]] = field(default_factory=list)
     """Owners some of whose relations need statements of their own."""
+    made: list[Any] = field(default_factory=list)
+    """New objects that handlers have still to be told of, and that only if somebody listens."""
+    renewed: list[tuple[Any, frozenset[str]]] = field(default_factory=list)
+    """Objects that were brought up to date, with the attributes that were; likewise."""
 
 
 Load: TypeAlias = Callable[[Sequence[Row], LoadRun, LoadGroup[EntityState]], list[Any]]
@@ -67,6 +71,8 @@ class EntityLoader:
     shape: EntityShape
     load: Load
     joined: tuple["JoinedLoader", ...]
+    watched: Callable[[], Load]
+    """Return a function that does what *load* does and notes in the run what it made and renewed."""
 
     @property
     def multiplies_rows(self) -> bool:
@@ -85,7 +91,8 @@ class JoinedLoader:
 def entity_loader(slots: EntitySlots, processors: Sequence[Processor | None]) -> EntityLoader:
     """Return the loader of an entity in rows whose columns need these *processors* (None: as they are)."""
     joined = tuple(JoinedLoader(each.relation, entity_loader(each.slots, processors)) for each in slots.joined)
-    return EntityLoader(slots.shape, _generate(slots, processors), joined)
+    watched = cache(lambda: _generate(slots, processors, is_watched=True))
+    return EntityLoader(slots.shape, _generate(slots, processors), joined, watched)
 
 
 _FUNCTION: Final = """\
@@ -155,10 +162,14 @@ _FILL: Final = """
             siblings(state)
             append(entity)"""
 
+_NEW: Final = """
+            siblings(state)
+            append(entity)"""
+
 _KNOWN_ONLY: Final = _KNOWN.removesuffix("\n                states[key] = state")
 
 
-def _generate(slots: EntitySlots, processors: Sequence[Processor | None]) -> Load:
+def _generate(slots: EntitySlots, processors: Sequence[Processor | None], *, is_watched: bool = False) -> Load:
     """Return the function that makes the objects of *slots*; for each row an object, or None for an absent one."""
     mapper = slots.shape.mapper
     namespace: dict[str, Any] = {
@@ -169,10 +180,13 @@ def _generate(slots: EntitySlots, processors: Sequence[Processor | None]) -> Loa
         "mapper": mapper,
         "names": frozenset(slots.keys),
         "new": object.__new__,
-        "renew": renew,
+        "renew": renew_watched if is_watched else renew,
     }
     namespace.update((f"process_{position}", processors[position]) for position in slots.positions)
-    exec(_compiled(_source(slots, processors)), namespace)  # the source is ours; names of attributes go in as literals
+    source = _source(slots, processors)
+    if is_watched:
+        source = source.replace(_NEW, _NEW + "\n            run.made.append(entity)")
+    exec(_compiled(source), namespace)  # the source is ours; names of attributes go in as literals
     load: Load = namespace["load"]
     return load
 
@@ -225,6 +239,12 @@ def renew(run: LoadRun, state: EntityState, entity: Any, values: Mapping[str, ob
         state.epoch = workspace.epoch
     elif expired is not None:
         expired.difference_update(values)
+
+
+def renew_watched(run: LoadRun, state: EntityState, entity: Any, values: Mapping[str, object]) -> None:
+    """Do what `renew` does, and note it."""
+    renew(run, state, entity, values)
+    run.renewed.append((entity, frozenset(values)))
 
 
 def _mark_unread(state: EntityState, known: Mapping[str, object], values: Mapping[str, object]) -> None:

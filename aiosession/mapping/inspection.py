@@ -4,6 +4,9 @@ from typing import Any, TypeVar, overload
 
 from aiosession.core import entity_of
 from aiosession.errors import MappingError, UnmappedError
+from aiosession.events.catalogue import CLASS
+from aiosession.events.dispatch import EVERY_MAPPER, mapped_classes
+from aiosession.events.listening import Place, register
 from aiosession.mapping.mapper import AnyMapper, EntityRef, Mapper
 from aiosession.mapping.registry import all_registries, mapper_of_class
 
@@ -22,6 +25,17 @@ def mapper_of(entity: object) -> AnyMapper:
     if not mapper.registry.is_configured:
         mapper.registry.configure()
     return mapper
+
+
+@register
+def find_class(target: object) -> Place | None:
+    """Find what listens to the objects of a class, of a mapper, or of all mappers."""
+    if target is Mapper:
+        return Place("Mapper", CLASS, EVERY_MAPPER)
+    class_ = target.class_ if isinstance(target, Mapper) else target
+    if not isinstance(class_, type):
+        return None
+    return Place(class_.__name__, CLASS, mapped_classes.of(class_), needs_propagate=mapper_of_class(class_) is None)
 
 
 def entity_ref(entity: object) -> EntityRef:

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from aiosession.core import ENTITY_ANNOTATION, CacheKeyed, annotate
 from aiosession.errors import ArgumentError, InvalidRequestError, near
+from aiosession.events.dispatch import Dispatch, mapped_classes
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.relationships import CollectionFactory, Direction, LazyStrategy, RelationshipArguments
 
@@ -52,6 +53,8 @@ class ColumnAttribute:
     expression: ColumnElement[Any] | None = None
     info: Mapping[Any, Any] = field(default_factory=dict)
     doc: str | None = None
+    events: Dispatch | None = None
+    """Handlers of changes of the attribute; None as long as nobody has listened."""
 
     @property
     def element(self) -> ColumnElement[Any]:
@@ -97,6 +100,8 @@ class Relationship:
     uses_get: bool = field(init=False)
     get_columns: tuple[Column[Any], ...] = field(init=False)
     back: "Relationship | None" = field(init=False)
+    events: Dispatch | None = None
+    """Handlers of changes of the relation; None as long as nobody has listened."""
 
     def __getattr__(self, name: str) -> Any:  # only reached for fields that are not worked out yet
         if name in _LATE and not self.parent.registry.is_configured:
@@ -187,11 +192,13 @@ class Mapper(Generic[T]):
     incoming: tuple[Relationship, ...] = ()
     by_column: dict[Column[Any], ColumnAttribute] = field(default_factory=dict)
     entity: "EntityRef" = field(init=False)
+    events: Dispatch = field(init=False, repr=False)
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What higher layers have worked out about the class; emptied whenever its mapping grows."""
 
     def __post_init__(self) -> None:
         self.entity = EntityRef(self, self.table)
+        self.events = mapped_classes.of(self.class_)
 
     @property
     def local_table(self) -> Table:

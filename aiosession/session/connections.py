@@ -82,6 +82,11 @@ async def open_connection(
             )
     with ctx.bound_to(await bind_of(ctx, None, bind_arguments)):
         share = await ctx.share(options=replace(ctx.options, **options) if options else None)
+    return connection_of(share, ctx.guard)
+
+
+def connection_of(share: BindTransaction, guard: Guard) -> AsyncConnection:
+    """Return the connection of a transaction that is open on a bind."""
     if isinstance(share.bind, AsyncConnection):
         return share.bind
-    return SessionConnection(share, share.held(), ctx.guard)
+    return SessionConnection(share, share.held(), guard)

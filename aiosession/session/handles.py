@@ -112,7 +112,7 @@ class AsyncSessionTransaction:
     async def _roll_back(self, level: SessionTransaction, error: BaseException | None) -> None:
         if self._joins:
             cause = InvalidRequestError("a block that had joined it was rolled back") if error is None else error
-            await transactions.fail(level, cause)
+            await transactions.fail(self._context, level, cause)
         elif level.is_nested:
             await transactions.rollback_to(self._context, level)
         elif level.is_open:

@@ -1,21 +1,27 @@
 """What is a session made of? Its workspace and its context, wired together without a reference back to the session."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 from weakref import WeakMethod
 
 from sqlalchemy import ClauseElement
 
+from aiosession.aio import Guard
+from aiosession.engine.engine import AsyncConnection
 from aiosession.errors import ResourceClosedError
+from aiosession.events.dispatch import session_classes
 from aiosession.loading.load import load_for_siblings
 from aiosession.mapping.mapper import AnyMapper
+from aiosession.session.connections import connection_of
+from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.options import check_stale_reads, transaction_options
 from aiosession.session.transactions import flush_before_query
 from aiosession.state.reading import read
 from aiosession.state.state import EntityState
 from aiosession.state.workspace import Workspace
-from aiosession.transaction.bind import Bind
+from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.context import Locate, SessionContext
+from aiosession.transaction.unit import SessionTransaction
 
 
 def make_context(
@@ -25,7 +31,27 @@ def make_context(
     check_stale_reads(stale_reads)
     workspace = Workspace(owner, stale_reads=stale_reads)
     workspace.load_attribute = load_attribute
-    return SessionContext(workspace, locate, flush_before_query, transaction_options(isolation_level))
+    workspace.dispatch = session_classes.of(type(owner))
+    context = SessionContext(workspace, locate, flush_before_query, transaction_options(isolation_level))
+    context.handed = HANDED_OUT
+    return context
+
+
+class HandedOut:
+    """Makes what handlers of events are handed."""
+
+    __slots__ = ()
+
+    def connection(self, share: BindTransaction) -> AsyncConnection:
+        """Return the connection of a transaction, with a guard of its own: the session's operation waits."""
+        return connection_of(share, Guard())
+
+    def transaction(self, context: SessionContext, level: SessionTransaction) -> AsyncSessionTransaction:
+        """Return the handle on a level of the transaction."""
+        return AsyncSessionTransaction(context, level=level)
+
+
+HANDED_OUT: Final = HandedOut()
 
 
 class Owner(Protocol):

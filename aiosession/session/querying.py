@@ -1,6 +1,7 @@
 """How does a session answer queries? Arguments are checked here; the work is done by `aiosession.loading`."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias, TypedDict
 
 from sqlalchemy import ClauseElement, Insert, Update
@@ -13,6 +14,7 @@ from aiosession.loading import get as getting
 from aiosession.loading import query
 from aiosession.loading.options import LoadOption
 from aiosession.mapping.mapper import AnyMapper
+from aiosession.session import announcing, executing
 from aiosession.session.bind_arguments import bind_of
 from aiosession.session.bulk import execute_bulk, is_bulk
 from aiosession.session.lifecycle import Lock, lock_arguments
@@ -41,17 +43,26 @@ class HowToGet(TypedDict, total=False):
     bind_arguments: Mapping[str, Any] | None
 
 
-async def execute(ctx: SessionContext, statement: object, params: Parameters | None, how: How) -> AnyResult:
-    """Run one statement and return its result, all in memory."""
+async def execute(
+    ctx: SessionContext, statement: object, params: Parameters | None, how: How, *, asks: bool = True
+) -> AnyResult:
+    """Run one statement and return its result, all in memory; handlers of ``do_orm_execute`` are asked before."""
     ctx.check_open()
     clause = checked(statement)
+    if asks and ctx.listens("do_orm_execute"):
+        result: AnyResult = await executing.run(ctx, clause, params, how, partial(execute, asks=False))
+        return result
     options = execution_options(how, How) if how else {}
     is_many = isinstance(params, list | tuple) and isinstance(clause, Insert | Update) and is_bulk(clause)
     run = _execute_bulk if is_many else query.execute
     if not how:
-        return await run(ctx, clause, params, options)
-    with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"))):
-        return await run(ctx, clause, params, options)
+        answer = await run(ctx, clause, params, options)
+    else:
+        with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"))):
+            answer = await run(ctx, clause, params, options)
+    if ctx.listens(*announcing.ABOUT_BULK):
+        await announcing.notify_bulk(ctx, clause, params, answer)
+    return answer
 
 
 async def _execute_bulk(ctx: SessionContext, clause: Any, params: Any, options: Options) -> AnyResult:

@@ -14,7 +14,7 @@ from sqlalchemy import ClauseElement
 from aiosession.loading.options import LoadOption
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import AnyMapper
-from aiosession.session import bulk, lifecycle, transactions
+from aiosession.session import announcing, bulk, lifecycle, transactions
 from aiosession.session import merge as merging
 from aiosession.session.asking import Asking
 from aiosession.session.binds import BindTable
@@ -243,7 +243,7 @@ class AsyncSession(Asking, Transacting):
         A subclass whose constructor takes other arguments overrides this.
         """
         context = self.context
-        return type(self)(
+        other = type(self)(
             self.binds.engine(),
             binds=self.binds.binds,
             autoflush=context.autoflushes,
@@ -255,6 +255,8 @@ class AsyncSession(Asking, Transacting):
             close_resets_only=context.reopens,
             query_cls=self.query_class,
         )
+        other.context.workspace.dispatch = announcing.shared_dispatch(self)
+        return other
 
     async def close(self) -> None:
         """Roll back what is open, give connections back, let all objects go; the session cannot be used any more."""

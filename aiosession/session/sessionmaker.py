@@ -7,6 +7,9 @@ from typing import Any, Generic, TypeVar, cast, overload
 from typing_extensions import override
 
 from aiosession.errors import ArgumentError
+from aiosession.events.catalogue import SESSION
+from aiosession.events.dispatch import Dispatch, Source, session_classes
+from aiosession.events.listening import Place, register
 from aiosession.session.binds import BindTable
 from aiosession.session.options import option_names, refuse_unknown
 from aiosession.session.session import AsyncSession
@@ -31,14 +34,20 @@ class async_sessionmaker(Generic[S]):  # noqa: N801 - the name that people know
         if not issubclass(class_, AsyncSession):
             raise ArgumentError(f"class_ is a subclass of AsyncSession, not {class_!r}")
         self.class_ = cast("type[S]", class_)
+        self._dispatch = Dispatch(Source(session_classes.of(class_)))
         self.kw: dict[str, Any] = {}
         self.configure(bind=bind, **options)
 
     def __call__(self, **overrides: Any) -> S:
         """Make a session; *overrides* replace single options for it."""
-        if not overrides:
-            return self.class_(**self.kw)
-        return self.class_(**self._merged(overrides))
+        session = self.class_(**(self._merged(overrides) if overrides else self.kw))
+        session.context.workspace.dispatch = self._dispatch
+        return session
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """The handlers of events of all sessions that were made here; attached by ``events.listen``."""
+        return self._dispatch
 
     def configure(self, **options: Any) -> None:
         """Change options for sessions made from now on."""
@@ -68,3 +77,11 @@ class async_sessionmaker(Generic[S]):  # noqa: N801 - the name that people know
     def __repr__(self) -> str:
         listed = ", ".join(f"{name}={value!r}" for name, value in self.kw.items())
         return f"async_sessionmaker(class_={self.class_.__name__!r}, {listed})"
+
+
+@register
+def find_maker(target: object) -> Place | None:
+    """Find what listens to all sessions of a maker."""
+    if isinstance(target, async_sessionmaker):
+        return Place("this async_sessionmaker", SESSION, target.dispatch)
+    return None

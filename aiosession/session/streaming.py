@@ -5,6 +5,7 @@ Between two chunks the session is free for other operations; a chunk is one oper
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from sqlalchemy import ClauseElement, Select
@@ -19,6 +20,7 @@ from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
 from aiosession.mapping.mapper import AnyMapper
+from aiosession.session import executing
 from aiosession.session.bind_arguments import bind_of
 from aiosession.session.querying import How, Options, checked, execution_options
 from aiosession.sql.compiled import CompiledStatement
@@ -40,11 +42,16 @@ class Cursor:
 
 
 async def stream(
-    ctx: SessionContext, statement: object, params: Parameters | None, how: How
+    ctx: SessionContext, statement: object, params: Parameters | None, how: How, *, asks: bool = True
 ) -> AsyncResult[*tuple[Any, ...]]:
-    """Begin to read the rows of a statement."""
+    """Begin to read the rows of a statement; handlers of ``do_orm_execute`` are asked before."""
     ctx.check_open()
     clause = checked(statement)
+    if asks and ctx.listens("do_orm_execute"):
+        result: AsyncResult[*tuple[Any, ...]] = await executing.run(
+            ctx, clause, params, how, partial(stream, asks=False)
+        )
+        return result
     options = {**core.statement_options(clause), **execution_options(how, How)}
     size = int(options.get("yield_per") or DEFAULT_CHUNK)
     if options.get("autoflush", True):

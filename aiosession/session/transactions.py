@@ -5,14 +5,19 @@ that says what may come next, whatever it raises.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
-from aiosession.errors import InvalidRequestError
+from aiosession.errors import FlushError, InvalidRequestError
 from aiosession.loading.relations import load_relation
+from aiosession.session import announcing
 from aiosession.transaction.context import SessionContext
 from aiosession.transaction.unit import SessionTransaction, TransactionState, advance
 from aiosession.unit_of_work.flush import flush as write_changes
 from aiosession.unit_of_work.flush import plan as make_plan
 from aiosession.unit_of_work.plan import FlushPlan
+
+_MOST_FLUSHES: Final = 100
+"""How often handlers may leave something to write before a commit gives up: then they always will."""
 
 
 def begin(ctx: SessionContext, *, join: bool) -> SessionTransaction:
@@ -20,6 +25,7 @@ def begin(ctx: SessionContext, *, join: bool) -> SessionTransaction:
     ctx.check_open()
     if ctx.level is None:
         ctx.level = SessionTransaction(ctx.options, is_explicit=True)
+        ctx.announce_level("after_transaction_create", ctx.level)
     elif not join:
         raise InvalidRequestError(
             "a transaction is already in progress on this session (it begins by itself with the first awaited call); "
@@ -36,6 +42,7 @@ async def begin_nested(ctx: SessionContext) -> SessionTransaction:
     level = await parent.begin_nested()
     ctx.workspace.push_frame()
     ctx.level = level
+    ctx.announce_level("after_transaction_create", level)
     return level
 
 
@@ -48,11 +55,14 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
         return
     level = ctx.enter()
     level.check()
-    ctx.allows_lone_write = is_last and not (level.is_nested or level.is_explicit or level.shares)
+    flushing = await announcing.before_flush(ctx, objects)
+    is_lone = is_last and not (level.is_nested or level.is_explicit or level.shares)
+    ctx.allows_lone_write = is_lone and not ctx.listens("after_begin")
     try:
-        await write_changes(ctx, objects, load_relation=load_relation)
+        await write_changes(ctx, objects, load_relation=load_relation, flushing=flushing)
+        await announcing.flushed(ctx, flushing)
     except BaseException as error:
-        await fail(level, error)
+        await fail(ctx, level, error)
         raise
     finally:
         ctx.allows_lone_write = False
@@ -69,11 +79,12 @@ async def flush_before_query(ctx: SessionContext) -> None:
     await flush(ctx)
 
 
-async def fail(level: SessionTransaction, error: BaseException) -> None:
+async def fail(ctx: SessionContext, level: SessionTransaction, error: BaseException) -> None:
     """Undo a level's work in the databases and leave nothing but rollback() to it."""
     if level.state is TransactionState.ACTIVE:
         level.fail(error)
-    await level.undo()
+    async with announcing.rollback_of(ctx, level):
+        await level.undo()
 
 
 async def commit(ctx: SessionContext) -> None:
@@ -81,16 +92,34 @@ async def commit(ctx: SessionContext) -> None:
     ctx.check_open()
     level = ctx.enter()
     level.check()
+    await ctx.fire("before_commit")
     try:
-        await flush(ctx, is_last=True)
+        if ctx.listens(*announcing.ABOUT_FLUSHES):
+            await _flush_to_the_end(ctx)
+        else:
+            await flush(ctx, is_last=True)
         level = _close_savepoints(ctx, TransactionState.COMMITTED)
         await level.commit()
+        await announcing.committed(ctx)
     finally:
         # A caller who is cancelled while COMMIT is on its way still has a committed transaction.
         if level.state is TransactionState.COMMITTED and not level.is_nested:
             ctx.level = None
             ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
+            ctx.announce_level("after_transaction_end", level)
         level.raise_postponed()
+
+
+async def _flush_to_the_end(ctx: SessionContext) -> None:
+    """Flush, and again as long as handlers of events leave something to write."""
+    for _ in range(_MOST_FLUSHES):
+        if not ctx.has_changes:
+            return
+        await flush(ctx)
+    raise FlushError(
+        f"handlers of events of the session have left something to write after each of {_MOST_FLUSHES} flushes; let "
+        f"them change what is flushed in before_flush, or change nothing once there is nothing to do"
+    )
 
 
 async def rollback(ctx: SessionContext) -> None:
@@ -98,10 +127,16 @@ async def rollback(ctx: SessionContext) -> None:
     ctx.check_open()
     if ctx.level is None and not ctx.has_changes:
         return
+    level = ctx.level
     try:
-        await _abandon(ctx)
+        async with announcing.rollback_of(ctx, level):
+            try:
+                await _abandon(ctx)
+            finally:
+                ctx.workspace.rollback_all()
     finally:
-        ctx.workspace.rollback_all()
+        if level is not None:
+            ctx.announce_level("after_transaction_end", level)
 
 
 async def release(ctx: SessionContext, level: SessionTransaction) -> None:
@@ -109,12 +144,18 @@ async def release(ctx: SessionContext, level: SessionTransaction) -> None:
     ctx.check_open()
     levels = _levels_down_to(ctx, level)
     level.check()
-    await flush(ctx)
+    await ctx.fire("before_commit")
+    await _flush_to_the_end(ctx)
     await level.release()
-    for inner in levels:
-        ctx.workspace.release_frame()
-        _end(inner, TransactionState.COMMITTED)
-    ctx.level = level.parent
+    try:
+        await announcing.committed(ctx)
+    finally:
+        for inner in levels:
+            ctx.workspace.release_frame()
+            _end(inner, TransactionState.COMMITTED)
+        ctx.level = level.parent
+        for inner in levels:
+            ctx.announce_level("after_transaction_end", inner)
 
 
 async def rollback_to(ctx: SessionContext, level: SessionTransaction) -> None:
@@ -122,22 +163,30 @@ async def rollback_to(ctx: SessionContext, level: SessionTransaction) -> None:
     ctx.check_open()
     levels = _levels_down_to(ctx, level)
     try:
-        await level.undo()
+        async with announcing.rollback_of(ctx, level):
+            try:
+                await level.undo()
+            finally:
+                for inner in levels:
+                    ctx.workspace.rollback_frame()
+                    _end(inner, TransactionState.ROLLED_BACK)
+                ctx.level = level.parent
     finally:
         for inner in levels:
-            ctx.workspace.rollback_frame()
-            _end(inner, TransactionState.ROLLED_BACK)
-        ctx.level = level.parent
+            ctx.announce_level("after_transaction_end", inner)
 
 
 async def close(ctx: SessionContext, *, for_good: bool) -> None:
     """Roll back what is open, give everything back and let all objects go."""
+    level = ctx.level
     try:
-        if ctx.level is not None:
+        if level is not None:
             await _abandon(ctx)
     finally:
-        ctx.workspace.clear()
         ctx.closed = for_good
+        ctx.workspace.clear()
+        if level is not None:
+            ctx.announce_level("after_transaction_end", level)
 
 
 async def invalidate(ctx: SessionContext, *, for_good: bool) -> None:
@@ -169,6 +218,7 @@ def _close_savepoints(ctx: SessionContext, outcome: TransactionState) -> Session
     level = ctx.enter()
     while level.parent is not None:
         _end(level, outcome)
+        ctx.announce_level("after_transaction_end", level)
         level = level.parent
     ctx.level = level
     return level

@@ -32,8 +32,15 @@ else:
 class Link(Protocol):
     """What a collection tells its owner."""
 
-    def before(self, collection: Any, incoming: Sequence[object]) -> None:
-        """Refuse *incoming* if one of them cannot be a member; else note how the collection was."""
+    def before(self, collection: Any, incoming: Sequence[object]) -> Sequence[object]:
+        """Refuse *incoming* if one of them cannot be a member; else note how the collection was.
+
+        Return what is to become a member in their places: a handler may have chosen others. A list is changed itself.
+        """
+        ...
+
+    def check(self, incoming: Sequence[object]) -> None:
+        """Refuse *incoming* if one of them cannot be a member."""
         ...
 
     def after(self, collection: Any, removed: Sequence[object], added: Sequence[object]) -> None:
@@ -85,7 +92,7 @@ class ListMutators(Instrumented, _List):
         if link is None:
             super().append(member)
             return
-        link.before(self, (member,))
+        (member,) = link.before(self, (member,))
         super().append(member)
         link.after(self, (), (member,))
 
@@ -98,7 +105,7 @@ class ListMutators(Instrumented, _List):
     def insert(self, index: SupportsIndex, member: object, /) -> None:
         link = self._owner_link()
         if link is not None:
-            link.before(self, (member,))
+            (member,) = link.before(self, (member,))
         super().insert(index, member)
         if link is not None:
             link.after(self, (), (member,))
@@ -128,10 +135,12 @@ class ListMutators(Instrumented, _List):
 
     @override
     def __setitem__(self, index: Any, value: Any) -> None:
-        incoming = content = list(value) if isinstance(index, slice) else value
-        if not isinstance(index, slice):
-            incoming = (content,)
-        self._watched(incoming, lambda: super(ListMutators, self).__setitem__(index, content))
+        content = list(value) if isinstance(index, slice) else [value]
+
+        def change() -> None:
+            super(ListMutators, self).__setitem__(index, content if isinstance(index, slice) else content[0])
+
+        self._watched(content, change)
 
     @override
     def __delitem__(self, index: Any) -> None:
@@ -163,7 +172,7 @@ class SetMutators(Instrumented, _Set):
         if link is None or member in self:
             super().add(member)
             return
-        link.before(self, (member,))
+        (member,) = link.before(self, (member,))
         super().add(member)
         link.after(self, (), (member,))
 
@@ -310,7 +319,7 @@ class DictMutators(Instrumented, _Dict):
         link = self._owner_link()
         if link is None:
             return
-        link.before(self, list(entries.values()))
+        link.check(list(entries.values()))
         for key, member in entries.items():
             proper = self.key_of(member)
             if proper != key:

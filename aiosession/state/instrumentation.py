@@ -3,15 +3,21 @@
 Reading is one dictionary lookup; whatever is not there is decided by :func:`on_unloaded`, and nowhere else.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
 
 from aiosession.errors import InvalidRequestError
+from aiosession.events.catalogue import ATTRIBUTE
+from aiosession.events.dispatch import Dispatch
+from aiosession.events.listening import Place, register
 from aiosession.mapping.expressions import ColumnExpression, RelationshipExpression
 from aiosession.mapping.mapper import AnyMapper, Attribute, Relationship
+from aiosession.state.attribute_events import add_validators, dispatch_of, tell_remove, tell_set
 from aiosession.state.changes import note_change, value_before
 from aiosession.state.copying import make_copyable, restore_values
+from aiosession.state.instance_events import keep_constructor
 from aiosession.state.relations import (
     RelationRules,
     init_collection,
@@ -55,16 +61,22 @@ class ScalarAttribute(ColumnExpression[Any]):
 
 
 class WatchedAttribute(ScalarAttribute):
-    """A column with ``active_history``: a value that is in the database can only be replaced when it is known."""
+    """A column whose changes somebody listens to, or whose old value has to be known (``active_history``)."""
 
     __slots__ = ()
 
     @override
     def __set__(self, obj: Any, value: object) -> None:
         state = state_of(obj)
-        if state.key is not None and value_before(state, obj, self.key) is NO_VALUE:
+        old = value_before(state, obj, self.key)
+        if old is NO_VALUE and state.key is not None and self.attribute.active_history:
             check_history(state, self.attribute)
-        super().__set__(obj, value)
+        super().__set__(obj, tell_set(self.attribute, state, obj, value, old))
+
+    @override
+    def __delete__(self, obj: Any) -> None:
+        tell_remove(self.attribute, obj, value_before(state_of(obj), obj, self.key))
+        super().__delete__(obj)
 
 
 class ReadOnlyAttribute(ScalarAttribute):
@@ -154,6 +166,7 @@ def _delete_value(state: EntityState, obj: Any, key: str) -> None:
 def instrument(mapper: AnyMapper) -> None:
     """Put the attributes of a mapped class on it; repeating it does no harm."""
     make_copyable(mapper)
+    mapper.events.on_change(keep_constructor(mapper.class_))
     for attribute in mapper.attributes.values():
         instrument_attribute(mapper, attribute)
 
@@ -164,7 +177,62 @@ def instrument_attribute(mapper: AnyMapper, attribute: Attribute) -> None:
     if isinstance(present, ScalarAttribute | RelationAttribute) and _subject(present) is attribute:
         return
     mapper.memo.clear()
-    setattr(mapper.class_, attribute.key, descriptor_for(attribute))
+    descriptor = descriptor_for(attribute)
+    setattr(mapper.class_, attribute.key, descriptor)
+    add_validators(mapper, attribute, lambda: listening(descriptor))
+    if attribute.events is None and any(_is_heard(base, attribute.key) for base in mapper.class_.__mro__[1:]):
+        listening(descriptor)
+
+
+def _is_heard(base: type[Any], key: str) -> bool:
+    mapper: AnyMapper | None = base.__dict__.get("__mapper__")
+    attribute = None if mapper is None else mapper.attributes.get(key)
+    return attribute is not None and attribute.events is not None
+
+
+def listening(descriptor: ScalarAttribute | RelationAttribute) -> Dispatch:
+    """Return the handlers of an attribute, which it calls from now on as long as there are any."""
+    attribute = _subject(descriptor)
+    mapper = attribute.parent if isinstance(attribute, Relationship) else attribute.mapper
+
+    def adjust() -> None:
+        if isinstance(descriptor, RelationAttribute | ReadOnlyAttribute) or attribute.events is None:
+            return
+        is_watched = attribute.events.hooks or attribute.active_history
+        descriptor.__class__ = WatchedAttribute if is_watched else ScalarAttribute
+
+    dispatch = dispatch_of(attribute, mapper, adjust)
+    for derived in mapper.class_.__subclasses__():
+        other = derived.__dict__.get(attribute.key)
+        if isinstance(other, ScalarAttribute | RelationAttribute):
+            listening(other)
+    return dispatch
+
+
+@register
+def find_attribute(target: object) -> Place | None:
+    """Find what listens to an attribute of a mapped class."""
+    if not isinstance(target, ScalarAttribute | RelationAttribute):
+        return None
+    attribute = _subject(target)
+    if isinstance(attribute, Relationship):
+        names = ("append", "remove", "bulk_replace") if attribute.uselist else ("set", "remove")
+        name = f"{attribute.parent.name}.{attribute.key}"
+    else:
+        names, name = ("set", "remove"), f"{attribute.mapper.name}.{attribute.key}"
+    return Place(
+        name,
+        {each: ATTRIBUTE[each] for each in names},
+        listening(target),
+        activate=lambda: _keep_history(attribute),
+    )
+
+
+def _keep_history(attribute: Attribute) -> None:
+    if isinstance(attribute, Relationship):
+        attribute.arguments = replace(attribute.arguments, active_history=True)
+    else:
+        attribute.active_history = True
 
 
 def descriptor_for(attribute: Attribute) -> ScalarAttribute | RelationAttribute:

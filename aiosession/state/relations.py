@@ -13,6 +13,7 @@ from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.mapper import Relationship
 from aiosession.mapping.relationships import Direction
+from aiosession.state.attribute_events import tell_append, tell_appends, tell_remove, tell_replace, tell_set
 from aiosession.state.changes import (
     gain_parent,
     lose_parent,
@@ -89,8 +90,21 @@ class OwnerLink:
         self.state = state
         self.rules = rules
 
-    def before(self, collection: Any, incoming: Sequence[object]) -> None:
-        """Refuse what cannot be a member; else note how the collection was."""
+    def before(self, collection: Any, incoming: Sequence[object]) -> Sequence[object]:
+        """Refuse what cannot be a member; else note how the collection was. Return what is to become a member."""
+        relationship = self.rules.relationship
+        if relationship.events is not None:
+            incoming = tell_appends(relationship, self.state(), collection, incoming)
+        self.admit(collection, incoming)
+        return incoming
+
+    def check(self, incoming: Sequence[object]) -> None:
+        """Refuse what cannot be a member."""
+        for member in incoming:
+            check_member(self.state, self.rules, member)
+
+    def admit(self, collection: Any, incoming: Sequence[object]) -> None:
+        """Do what `before` does, telling nobody."""
         state, rules = self.state, self.rules
         obj = state()
         if obj is None:
@@ -108,7 +122,10 @@ class OwnerLink:
         obj = self.state()
         if obj is None:
             return
+        relationship = self.rules.relationship
         for member in removed:
+            if relationship.events is not None:
+                tell_remove(relationship, obj, member)
             _left(self.state, obj, self.rules, member)
         for member in added:
             _joined(self.state, obj, self.rules, member)
@@ -184,19 +201,19 @@ def is_known_none(state: EntityState, rules: RelationRules) -> bool:
 
 def set_object(state: EntityState, obj: Any, rules: RelationRules, value: object) -> None:
     """Set a relation that holds one object."""
-    if value is not None:
-        check_member(state, rules, value)
     key = rules.key
     old = value_before(state, obj, key)
+    if rules.relationship.events is not None:
+        value = tell_set(rules.relationship, state, obj, value, old)
+    if value is not None:
+        check_member(state, rules, value)
     if old is value:
         obj.__dict__[key] = value
         return
+    replaced = old
     if old is NO_VALUE:
         replaced = target_in_memory(state, rules)
-        if rules.relationship.active_history and state.key is not None:
-            old = _known(state, rules, replaced)
-    else:
-        replaced = old
+        old = _known(state, rules, replaced)
     if not rules.relationship.viewonly:
         note_change(state, obj, key, old)
     obj.__dict__[key] = value
@@ -206,8 +223,10 @@ def set_object(state: EntityState, obj: Any, rules: RelationRules, value: object
         _left(state, obj, rules, replaced)
 
 
-def _known(state: EntityState, rules: RelationRules, replaced: object | None) -> object | None:
+def _known(state: EntityState, rules: RelationRules, replaced: object | None) -> object:
     """Return what is replaced, where ``active_history`` says that it has to be known; refuse if it is not."""
+    if not rules.relationship.active_history or state.key is None:
+        return NO_VALUE
     if replaced is None and not is_known_none(state, rules):
         check_history(state, rules.relationship)
     return replaced
@@ -220,7 +239,9 @@ def replace_collection(state: EntityState, obj: Any, rules: RelationRules, old: 
     link = OwnerLink(state, rules)
     collection = new_collection(rules.relationship.collection_class, link)
     content = content_for(collection, value, rules.name)
-    link.before(old, content)
+    if rules.relationship.events is not None:
+        content = tell_replace(rules.relationship, obj, content, members(old))
+    link.admit(old, content)
     refill(collection, content)
     obj.__dict__[rules.key] = collection
     unlink_collection(old)
@@ -268,6 +289,8 @@ def _put(state: EntityState, obj: Any, rules: RelationRules, other: object, forw
     old = value_before(state, obj, rules.key)
     if old is other:
         return
+    if rules.relationship.events is not None:
+        tell_set(rules.relationship, state, obj, other, old, forward.relationship)
     note_change(state, obj, rules.key, old)
     obj.__dict__[rules.key] = other
     if old is NO_VALUE:
@@ -282,6 +305,8 @@ def _put_into_collection(
     collection = obj.__dict__.get(rules.key)
     if collection is None:
         if not is_known_empty(state, rules.key):
+            if rules.relationship.events is not None:
+                tell_append(rules.relationship, obj, other, forward.relationship)
             state.pending_for(rules.key).add(other)
             mark_dirty(state, obj)
             return
@@ -289,6 +314,8 @@ def _put_into_collection(
     # A new object that points here for the first time cannot be in the collection: no need to look.
     if (state_of(other).key is not None or forward.uselist) and holds(collection, other):
         return
+    if rules.relationship.events is not None:
+        tell_append(rules.relationship, obj, other, forward.relationship)
     note_collection_change(state, obj, rules.key, collection)
     displaced = add_silently(collection, other)
     if displaced is not None and displaced is not other:
@@ -302,6 +329,8 @@ def _take(state: EntityState, obj: Any, rules: RelationRules, other: object) -> 
     if rules.uselist:
         _take_from_collection(state, obj, rules, other, held)
     elif held is other or held is NO_VALUE:
+        if rules.relationship.events is not None:
+            tell_set(rules.relationship, state, obj, None, other, rules.relationship.back)
         note_change(state, obj, rules.key, other)
         values[rules.key] = None
     if rules.tracks_parents:
@@ -311,9 +340,13 @@ def _take(state: EntityState, obj: Any, rules: RelationRules, other: object) -> 
 def _take_from_collection(state: EntityState, obj: Any, rules: RelationRules, other: object, held: object) -> None:
     if held is not NO_VALUE:
         if holds(held, other):
+            if rules.relationship.events is not None:
+                tell_remove(rules.relationship, obj, other, rules.relationship.back)
             note_collection_change(state, obj, rules.key, held)
             remove_silently(held, other)
     elif not is_known_empty(state, rules.key):
+        if rules.relationship.events is not None:
+            tell_remove(rules.relationship, obj, other, rules.relationship.back)
         state.pending_for(rules.key).remove(other)
         mark_dirty(state, obj)
 

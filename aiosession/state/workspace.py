@@ -8,14 +8,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from aiosession.errors import InvalidRequestError
+from aiosession.events.dispatch import Dispatch
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.mapper import IdentityKey
 from aiosession.state import settle, undo
 from aiosession.state.cascade import neighbours, reachable
 from aiosession.state.identity import IdentityMap
 from aiosession.state.lifecycle import DELETED, DETACHED, PENDING, PERSISTENT, TRANSIENT
+from aiosession.state.moves import NOBODY, Move, announce, before_attach, note_arrival, note_departures
 from aiosession.state.state import STALE_EPOCH, EntityState, state_of, state_or_none
 from aiosession.state.undo import Frame
+from aiosession.state.unwinding import changed, undo_innermost
 
 _FEW_STATES: Final = 1000
 
@@ -37,10 +40,16 @@ class Workspace:
         self.epoch = 0
         self.parks_stale = stale_reads == "raise"
         self.load_attribute: LoadAttribute | None = None
+        self.dispatch: Dispatch = NOBODY
+        """Handlers of the session's events."""
+        self.is_listened_to = False
+        """Whether ``dispatch`` is of this session alone."""
+        self.moves: list[Move] = []
+        """What has happened to objects and handlers are still to be told."""
         self.ref: Callable[[], Workspace | None] = weakref.ref(self)
         """What the states of this workspace hold as ``workspace_ref``."""
         self._owner = None if owner is None else weakref.ref(owner)
-        self._frames = [Frame()]
+        self.frames = [Frame()]
         self._most_states = _FEW_STATES
 
     # Asking
@@ -58,12 +67,12 @@ class Workspace:
     @property
     def frame(self) -> Frame:
         """The undo record of the innermost transaction or savepoint."""
-        return self._frames[-1]
+        return self.frames[-1]
 
     @property
     def depth(self) -> int:
         """How many frames are open on top of the first."""
-        return len(self._frames) - 1
+        return len(self.frames) - 1
 
     def describe(self) -> str:
         """Say which session this is, for messages."""
@@ -111,9 +120,13 @@ class Workspace:
 
     def adopt(self, state: EntityState, obj: object) -> None:
         """Take in a transient object that leads to no other one."""
+        if self.dispatch.hooks:
+            before_attach(self, obj)
         state.workspace_ref = self.ref
         state.move(PENDING)
         self.new[state] = obj
+        if self.dispatch.hooks:
+            note_arrival(self, obj, "transient_to_pending")
 
     def expunge(self, obj: object) -> None:
         """Let an object go, and what the expunge cascade reaches from it."""
@@ -123,21 +136,25 @@ class Workspace:
         leaving = [(state, obj), *((each.state, each.obj) for each in reachable(state, Cascade.EXPUNGE))]
         for other, _ in leaving:
             if other.workspace is self:
-                self._detach(other)
+                self.detach(other)
+        announce(self)
 
     def drop_pending(self, state: EntityState) -> None:
         """Let a pending object go; others stay."""
         if state in self.new:
-            self._detach(state)
+            self.detach(state)
+            announce(self)
 
     def let_go(self, state: EntityState) -> None:
         """Let one object go, whatever it is here, and forget how to undo what happened to it; others stay."""
-        self._detach(state)
-        for frame in self._frames:
+        self.detach(state)
+        for frame in self.frames:
             frame.forget(state)
 
     def clear(self) -> None:
         """Let everything go: the session is closed or expunged as a whole."""
+        if self.dispatch.hooks:
+            note_departures(self, [*self.new, *self.identity_map.states.values(), *self._deleted_in_frames()])
         for state in self.identity_map.states.values():
             if state.lifecycle is PERSISTENT:  # nearly all, and there may be many
                 state.lifecycle = DETACHED
@@ -146,13 +163,16 @@ class Workspace:
         for state in [*self.new, *self.deleted, *self.identity_map.states.values()]:
             if state.workspace_ref is not None:
                 state.release()
-        for frame in self._frames:
-            for state in frame.deleted:
-                state.release()
+        for state in self._deleted_in_frames():
+            state.release()
         self.identity_map.states.clear()
         for held in (self.new, self.dirty, self.deleted):
             held.clear()
-        self._frames = [Frame()]
+        self.frames = [Frame()]
+        announce(self)
+
+    def _deleted_in_frames(self) -> list[EntityState]:
+        return [state for frame in self.frames for state in frame.deleted]
 
     def purge(self) -> None:
         """Remove the traces of objects that are gone, once there may be many.
@@ -165,7 +185,7 @@ class Workspace:
         for key, state in [(key, state) for key, state in states.items() if state() is None]:
             del states[key]
             state.group = None
-            for frame in self._frames:
+            for frame in self.frames:
                 frame.forget(state)
         self._most_states = max(_FEW_STATES, 2 * len(states))
 
@@ -192,6 +212,8 @@ class Workspace:
         if state.key is None:
             self.adopt(state, obj)
             return
+        if self.dispatch.hooks:
+            before_attach(self, obj)
         state.workspace_ref = self.ref
         self.identity_map.add(state.key, state)
         state.move(PERSISTENT)
@@ -199,9 +221,14 @@ class Workspace:
         state.inserted_here = False
         if state.committed or state.pending:
             self.dirty[state] = obj
+        if self.dispatch.hooks:
+            note_arrival(self, obj, "detached_to_persistent")
 
-    def _detach(self, state: EntityState) -> None:
-        for held in (self.new, self.dirty, self.deleted, *(frame.deleted for frame in self._frames)):
+    def detach(self, state: EntityState) -> None:
+        """Let one object go; others stay."""
+        if self.dispatch.hooks:
+            note_departures(self, (state,))
+        for held in (self.new, self.dirty, self.deleted, *(frame.deleted for frame in self.frames)):
             held.pop(state, None)
         if state.key is not None:
             self.identity_map.discard(state.key, state)
@@ -230,6 +257,8 @@ class Workspace:
             self.frame.log_insert(state, obj)
             self.new.pop(state, None)
             state.inserted_here = True
+            if self.dispatch.hooks:
+                self.moves.append(("pending_to_persistent", obj))
             if state.committed or state.pending:
                 self.dirty[state] = obj
         else:
@@ -247,6 +276,8 @@ class Workspace:
 
         Does for many objects that nobody has changed what ``record_generated`` and ``make_persistent`` do for one.
         """
+        if self.dispatch.hooks:
+            self.moves += (("pending_to_persistent", self.new[state]) for state in states)
         settle.record_inserted(self.frame, zip(states, keys, values, strict=True), self.identity_map, self.new)
         for state in states:
             state.epoch = self.epoch
@@ -255,6 +286,8 @@ class Workspace:
         """Note that the row of an object was deleted."""
         obj = state()
         state.move(DELETED)
+        if self.dispatch.hooks:
+            self.moves.append(("persistent_to_deleted", obj))
         self.deleted.pop(state, None)
         self.dirty.pop(state, None)
         self.frame.deleted[state] = obj
@@ -315,6 +348,9 @@ class Workspace:
         chosen = None if names is None else [state.mapper.attribute(name).key for name in names]
         undo.undo_unflushed(state, obj, chosen)
         self._keep_if_dirty(state)
+        expire = state.mapper.events.hooks.get("expire")
+        if expire is not None:
+            expire.now(obj, chosen)
         if chosen is None:
             state.epoch = STALE_EPOCH
         else:
@@ -339,116 +375,41 @@ class Workspace:
 
     def push_frame(self) -> None:
         """Begin recording for a transaction or savepoint."""
-        self._frames.append(undo.begin_frame(self.new, self._changed(), self.deleted))
+        self.frames.append(undo.begin_frame(self.new, changed(self), self.deleted))
 
     def release_frame(self) -> None:
         """End the innermost frame; the one around it can still undo what happened in it."""
-        frame = self._frames.pop()
+        frame = self.frames.pop()
         self.frame.absorb(frame)
 
     def rollback_frame(self) -> None:
         """Put back everything to how it was when the innermost frame began, and end it."""
-        for state in self._undo_innermost():
+        for state in undo_innermost(self):
             state.epoch = STALE_EPOCH
             if self.parks_stale and state.lifecycle is PERSISTENT:
                 settle.park(state, None)
+        announce(self)
 
     def commit_frames(self, *, expire: bool = True) -> None:
         """End all frames for good: deleted objects are detached, values turn stale if *expire* says so."""
-        for frame in self._frames:
+        for frame in self.frames:
             for state in frame.deleted:
                 if state.lifecycle is DELETED:
+                    if self.dispatch.hooks:
+                        note_departures(self, (state,))
                     state.release()
                     state.was_deleted = True
-        self._frames = [Frame()]
+        self.frames = [Frame()]
         if expire:
             self._turn_stale()
+        announce(self)
 
     def rollback_all(self) -> None:
         """Put back everything to how it was when the transaction began; all values turn stale."""
-        for _ in range(len(self._frames)):
-            self._undo_innermost()
+        for _ in range(len(self.frames)):
+            undo_innermost(self)
         self._turn_stale()
-
-    def _undo_innermost(self) -> set[EntityState]:
-        frame = self.frame
-        changed = self._changed()
-        touched: set[EntityState] = {*changed, *frame.deleted}
-        for state, obj in changed.items():
-            undo.undo_unflushed(state, obj)
-        self.dirty.clear()
-        self._undo_arrivals(frame)
-        self._undo_keys(frame)
-        for state, old in frame.values.items():
-            obj = state()
-            if obj is not None:
-                undo.put_back(state, obj, old)
-                touched.add(state)
-        self._redo_unflushed(frame)
-        self._frames.pop()
-        if not self._frames:
-            self._frames.append(Frame())
-        return touched
-
-    def _changed(self) -> dict[EntityState, object]:
-        """Return everything with unflushed changes, deleted objects too: their DELETE may be undone."""
-        changed = dict(self.dirty)
-        for frame in self._frames:
-            changed.update((state, obj) for state, obj in frame.deleted.items() if state.committed or state.pending)
-        return changed
-
-    def _undo_arrivals(self, frame: Frame) -> None:
-        for state in frame.inserted:
-            if state.key is not None and state.workspace_ref is self.ref:
-                self.identity_map.discard(state.key, state)
-        for state, held in frame.inserted.items():
-            obj = state()
-            if obj is not None and state.workspace_ref is self.ref:
-                undo.forget_added_attributes(state, obj, held)
-                self._undo_insert(state, is_pending=state in frame.pending)
-        for state in [state for state in self.new if state not in frame.pending]:
-            self._detach(state)
-
-    def _undo_insert(self, state: EntityState, *, is_pending: bool) -> None:
-        state.key = None
-        state.inserted_here = False
-        state.expired = state.parked = state.parents = None
-        wanted = PENDING if is_pending else TRANSIENT
-        if state.lifecycle is not wanted:
-            state.move(wanted)
-        if not is_pending:
-            state.workspace_ref = None
-
-    def _undo_keys(self, frame: Frame) -> None:
-        for state in frame.rekeyed:
-            if state.key is not None:
-                self.identity_map.discard(state.key, state)
-        for state, key in frame.rekeyed.items():
-            if state not in frame.inserted and state.workspace_ref is self.ref:
-                state.key = key
-                self._reenter(state)
-        for state in frame.deleted:
-            if state.lifecycle is DELETED and state.workspace_ref is self.ref:
-                state.move(PERSISTENT)
-                self._reenter(state)
-
-    def _reenter(self, state: EntityState) -> None:
-        if state.key is not None and state() is not None and state.lifecycle is PERSISTENT:
-            self.identity_map.states[state.key] = state
-
-    def _redo_unflushed(self, frame: Frame) -> None:
-        self.new.clear()
-        for state, saved in frame.pending.items():
-            if state.workspace_ref is self.ref and state.lifecycle is PENDING:
-                self.new[state] = saved.obj
-                undo.restore_pending(state, saved)
-        for state, saved in frame.dirty.items():
-            if state.workspace_ref is self.ref:
-                undo.redo_unflushed(state, saved)
-                if state.lifecycle is PERSISTENT:
-                    self.dirty[state] = saved.obj
-        self.deleted.clear()
-        self.deleted.update((state, obj) for state, obj in frame.marked.items() if state.workspace_ref is self.ref)
+        announce(self)
 
 
 def workspace_of(obj: Any) -> Workspace | None:

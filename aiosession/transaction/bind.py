@@ -48,6 +48,7 @@ class BindTransaction:
         "bind",
         "cause",
         "engine",
+        "is_announced",
         "is_joined",
         "options",
     )
@@ -60,6 +61,8 @@ class BindTransaction:
         """There is nothing to begin and to commit: the owner of the connection has, or every statement does."""
         self.cause: BaseException | None = None
         """What failed in here and has not been rolled back yet."""
+        self.is_announced = False
+        """Handlers of ``after_begin`` know of it."""
         self._connection: EngineConnection | None = None
         self._transaction: AsyncTransaction | None = None
         """The transaction that was begun on a connection of the application's."""

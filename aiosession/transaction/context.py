@@ -15,6 +15,7 @@ from aiosession.aio import Guard
 from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.errors import ArgumentError, InvalidRequestError, ResourceClosedError
+from aiosession.events import Hook
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.purity import may_write
 from aiosession.state.workspace import Workspace
@@ -29,6 +30,18 @@ class Locate(Protocol):
         self, mapper: AnyMapper | None, clause: ClauseElement | None, /, **hints: Any
     ) -> Bind | Awaitable[Bind]:
         """Return the bind, or raise `UnboundExecutionError`."""
+        ...
+
+
+class Handed(Protocol):
+    """What handlers of events are handed, made by the session."""
+
+    def connection(self, share: BindTransaction) -> AsyncConnection:
+        """Return the connection of a transaction, usable while the session's own operation waits."""
+        ...
+
+    def transaction(self, context: "SessionContext", level: SessionTransaction) -> object:
+        """Return the handle on a level of the transaction."""
         ...
 
 
@@ -48,6 +61,7 @@ class SessionContext:
         "closed",
         "expires_on_commit",
         "guard",
+        "handed",
         "level",
         "locate",
         "options",
@@ -74,6 +88,7 @@ class SessionContext:
         """The ``async with session.begin()`` block that is being run, which owns the transaction."""
         self.override: Bind | None = None
         """The bind that the call in progress was given explicitly."""
+        self.handed: Handed | None = None
         self.allows_lone_write = False
         """The flush in progress is all that its transaction consists of and COMMIT follows at once: a plan of one
         statement, none of whose effects might have to be undone afterwards, may be sent with ``wire(lone=True)``."""
@@ -105,6 +120,8 @@ class SessionContext:
         if not isinstance(bind, AsyncEngine | AsyncConnection):
             bind = await awaited_bind(bind)
         wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
+        if self.workspace.dispatch.hooks and isinstance(wire, BindTransaction):
+            await self.announce_begin(wire)
         return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire
 
     async def engine(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> AsyncEngine:
@@ -125,7 +142,10 @@ class SessionContext:
         bind = self.override or self.locate(mapper, clause)
         if not isinstance(bind, AsyncEngine | AsyncConnection):
             bind = await awaited_bind(bind)
-        return await self.enter().share_of(bind, options)
+        share = await self.enter().share_of(bind, options)
+        if self.workspace.dispatch.hooks:
+            await self.announce_begin(share)
+        return share
 
     def enter(self) -> SessionTransaction:
         """Return the innermost level of the transaction, begun now if there was none."""
@@ -141,7 +161,49 @@ class SessionContext:
                     "call `await session.begin()`, or use `async with session.begin():`"
                 )
             level = self.level = SessionTransaction(self.options)
+            self.announce_level("after_transaction_create", level)
         return level
+
+    # Events
+
+    def listens(self, *names: str) -> bool:
+        """Whether anybody listens to one of these events of the session."""
+        hooks = self.workspace.dispatch.hooks
+        return bool(hooks) and not hooks.keys().isdisjoint(names)
+
+    async def fire(self, name: str, *args: object) -> None:
+        """Call the handlers of an event of the session, with the session and *args*."""
+        hook = self.workspace.dispatch.hooks.get(name)
+        if hook is not None:
+            await self.call(hook, self.workspace.owner, *args)
+
+    async def call(self, hook: Hook[...], *args: object) -> None:
+        """Call handlers that the operation in progress waits for."""
+        with self.waiting_for_handlers(hook.name):
+            await hook(*args)
+
+    @contextmanager
+    def waiting_for_handlers(self, event: str) -> Iterator[None]:
+        """Say that the operation in progress waits for handlers of *event* within the block."""
+        before, self.guard.event = self.guard.event, event
+        try:
+            yield
+        finally:
+            self.guard.event = before
+
+    def announce_level(self, name: str, level: SessionTransaction) -> None:
+        """Call the handlers of an event about a level of the transaction, which are plain functions."""
+        hook = self.workspace.dispatch.hooks.get(name)
+        if hook is not None and self.handed is not None:
+            hook.now(self.workspace.owner, self.handed.transaction(self, level))
+
+    async def announce_begin(self, share: BindTransaction) -> None:
+        """Tell handlers, once, that a transaction has begun on a bind."""
+        if not share.is_announced and self.level is not None and self.handed is not None:
+            share.is_announced = True
+            if self.listens("after_begin"):
+                transaction = self.handed.transaction(self, self.level)
+                await self.fire("after_begin", transaction, self.handed.connection(share))
 
     @property
     def has_changes(self) -> bool:

@@ -6,8 +6,11 @@ from functools import partial
 from typing import Any
 
 from aiosession.mapping.mapper import Relationship
+from aiosession.state.moves import announce
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext
+from aiosession.unit_of_work import announcing
+from aiosession.unit_of_work.announcing import FlushContext
 from aiosession.unit_of_work.execute import execute_plan, route
 from aiosession.unit_of_work.plan import FlushPlan
 from aiosession.unit_of_work.planning import make_plan
@@ -19,17 +22,28 @@ LoadRelation = Callable[[SessionContext, Sequence[EntityState], Relationship], C
 
 
 async def flush(
-    ctx: SessionContext, objects: Iterable[object] | None = None, *, load_relation: LoadRelation
+    ctx: SessionContext,
+    objects: Iterable[object] | None = None,
+    *,
+    load_relation: LoadRelation,
+    flushing: FlushContext | None = None,
 ) -> FlushPlan:
     """Write everything that is pending, or what concerns *objects*; objects are left as they were if it fails.
 
     With ``ctx.allows_lone_write`` a plan of one statement is sent without BEGIN, where nothing could need undoing.
     """
     work = await gather(ctx.workspace, partial(load_relation, ctx), objects)
+    is_heard = flushing is not None or announcing.is_heard(work)
+    if is_heard:
+        await announcing.before_writing(ctx, work)
     plan = make_plan(work)
     seen = changes_seen(work)
     outcome = await execute_plan(ctx, plan)
+    if is_heard:
+        await announcing.after_writing(ctx, work, plan, outcome, flushing)
     settle(work, plan, outcome, seen)
+    if ctx.workspace.moves:
+        announce(ctx.workspace)
     return plan
 
 

@@ -46,7 +46,7 @@ def settle(work: Worklist, plan: FlushPlan, outcome: Outcome, seen: Seen) -> Non
 
 def _settle_inserts(workspace: Workspace, written: Written) -> None:
     changed = _changed_meanwhile(written)
-    values = _decided_rows(written)
+    values = decided_rows(written)
     is_plain = not (changed or written.batch.unknown or None in written.returned)
     if is_plain and all(state in workspace.new for state in written.batch.states):
         workspace.record_inserted(written.batch.states, _identities(written), values)
@@ -62,7 +62,10 @@ def _settle_insert(
     """Settle one row by itself: somebody changed the object meanwhile, or some values are not known."""
     batch, state = written.batch, written.batch.states[number]
     if changed:
-        workspace.record_written(state, changed)
+        decided = {key: value for key, value in values.items() if key in changed and not _is_key(state, key)}
+        for key in decided:
+            del values[key]
+        workspace.record_written(state, {**changed, **decided})
     workspace.record_generated(state, values)
     is_known = not written.returned or written.returned[number] is not None
     unknown = batch.unknown if is_known else (*batch.unknown, *batch.returned)
@@ -70,6 +73,10 @@ def _settle_insert(
         keys = {attribute.key for attribute in batch.mapper.primary_key_attributes}
         workspace.record_unknown(state, [name for name in unknown if name not in keys])
     workspace.make_persistent(state, identity_of(state))
+
+
+def _is_key(state: EntityState, name: str) -> bool:
+    return any(attribute.key == name for attribute in state.mapper.primary_key_attributes)
 
 
 def _identities(written: Written) -> list[Any]:
@@ -102,7 +109,7 @@ def identity_of(state: EntityState) -> Any:
     return (mapper.class_, key, None)
 
 
-def _decided_rows(written: Written) -> list[dict[str, Any]]:
+def decided_rows(written: Written) -> list[dict[str, Any]]:
     """Return for each row the values that the flush or the database decided on, by attribute."""
     batch = written.batch
     names = [name for name, _ in batch.decided]
@@ -149,7 +156,7 @@ def _settle_updates(workspace: Workspace, written: Written) -> None:
     is_moved = mapper is not None and not set(mapper.primary_key).isdisjoint(batch.shape.columns)
     if not (batch.decided or batch.returned or batch.unknown or is_moved):
         return
-    decided = _decided_rows(written)
+    decided = decided_rows(written)
     for number, state in enumerate(batch.states):
         if decided[number]:
             workspace.record_generated(state, decided[number])

@@ -52,6 +52,7 @@ PUBLIC = [
     "NotLoadedError",
     "NotNullViolationError",
     "NotSupportedError",
+    "ORMExecuteState",
     "ObjectNotFoundError",
     "OperationalError",
     "OverlappingRelationshipsWarning",
@@ -59,6 +60,7 @@ PUBLIC = [
     "PoolTimeoutError",
     "ProgrammingError",
     "Query",
+    "ReentrantUseError",
     "ResourceClosedError",
     "Result",
     "Row",
@@ -107,6 +109,7 @@ PUBLIC = [
     "subqueryload",
     "undefer",
     "undefer_group",
+    "validates",
     "was_deleted",
 ]
 

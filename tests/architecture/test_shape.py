@@ -12,7 +12,7 @@ MOST_LINES = 500
 MAY_WAIT = {
     "aio.py",
     "errors.py",
-    "events.py",
+    "events/hooks.py",
     "drivers",
     "engine/ddl.py",
     "engine/engine.py",
@@ -30,6 +30,7 @@ MAY_WAIT = {
     "loading/query.py",
     "loading/relations.py",
     "loading/returning.py",
+    "unit_of_work/announcing.py",
     "unit_of_work/execute.py",
     "unit_of_work/flush.py",
     "unit_of_work/worklist.py",

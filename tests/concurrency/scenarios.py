@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import func, select, text
 
-from aiosession import AsyncEngine, AsyncSession, async_sessionmaker
+from aiosession import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, events
 from tests.session_model import Author, Book
 
 Prepare = Callable[[AsyncSession, int], Awaitable[Any]]
@@ -244,6 +244,16 @@ async def dependency(session: AsyncSession, _: object) -> None:
             await other.flush()
 
 
+async def waiting_handlers(session: AsyncSession, key: int) -> Author:
+    """Add an author to a session with a handler that sends a statement of its own."""
+
+    async def ask(_session: object, _transaction: object, connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT 1"))
+
+    events.listen(session, "after_begin", ask)
+    return await one_new_author(session, key)
+
+
 SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
     "get": (nothing, get),
     "first connect": (cold_pool, get),
@@ -266,6 +276,7 @@ SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
     "commit with a flush": (new_authors, commit),
     "commit of two tables in one statement": (changed_author_and_new_book, commit),
     "commit": (flushed_author, commit),
+    "commit with handlers": (waiting_handlers, commit),
     "rollback": (flushed_author, rollback),
     "begin_nested": (one_new_author, begin_nested),
     "savepoint released": (flushed_in_savepoint, end),
@@ -289,6 +300,7 @@ COMMITS = {
     "commit with a flush",
     "commit of two tables in one statement",
     "commit",
+    "commit with handlers",
     "savepoint that fails",
     "transaction block",
     "joined block",

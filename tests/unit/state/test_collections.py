@@ -31,8 +31,11 @@ class Recorder:
         self.came: list[object] = []
         self.went: list[object] = []
 
-    def before(self, collection: Any, incoming: Any) -> None:
+    def check(self, incoming: Any) -> None:
         pass
+
+    def before(self, collection: Any, incoming: Any) -> Any:
+        return incoming
 
     def after(self, collection: Any, removed: Any, added: Any) -> None:
         self.went.extend(removed)

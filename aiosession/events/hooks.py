@@ -52,6 +52,11 @@ class Hook(Generic[_P]):
             if inspect.isawaitable(answer):
                 await answer
 
+    def now(self, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Call every handler, all of which are plain functions; the first error ends it."""
+        for handler in self._handlers:
+            handler(*args, **kwargs)
+
 
 @dataclass(slots=True)
 class StatementEvent:

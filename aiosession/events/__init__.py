@@ -1,0 +1,9 @@
+"""Have functions called when something happens: ``events.listen(target, name, fn)``.
+
+Targets are sessions, their classes and makers; mapped classes; attributes of mapped classes.
+"""
+
+from aiosession.events.hooks import Hook, StatementEvent, StatementHooks
+from aiosession.events.listening import contains, listen, listens_for, remove
+
+__all__ = ["Hook", "StatementEvent", "StatementHooks", "contains", "listen", "listens_for", "remove"]
