@@ -7,6 +7,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
 
+from aiosession.drivers.protocol import TransactionOptions
 from aiosession.errors import InvalidRequestError
 from aiosession.session import transactions
 from aiosession.transaction.context import SessionContext
@@ -20,7 +21,7 @@ class AsyncSessionTransaction:
     the block, rollback if the block raises.
     """
 
-    __slots__ = ("_context", "_joins", "_level", "_nested")
+    __slots__ = ("_context", "_joins", "_level", "_nested", "_options")
 
     def __init__(
         self,
@@ -28,11 +29,13 @@ class AsyncSessionTransaction:
         *,
         nested: bool = False,
         join: bool = False,
+        options: TransactionOptions | None = None,
         level: SessionTransaction | None = None,
     ) -> None:
         self._context: Final = context
         self._nested: Final = nested
         self._joins = join
+        self._options: Final = options
         self._level = level
 
     @property
@@ -86,7 +89,7 @@ class AsyncSessionTransaction:
         else:
             with context.guard.enter("begin"):
                 self._joins = self._joins and context.level is not None
-                self._level = transactions.begin(context, join=self._joins)
+                self._level = transactions.begin(context, self._options, join=self._joins)
         return self
 
     async def _leave(self, level: SessionTransaction, error: BaseException | None) -> None:

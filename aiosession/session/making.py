@@ -7,6 +7,7 @@ from weakref import WeakMethod
 from sqlalchemy import ClauseElement
 
 from aiosession.aio import Guard
+from aiosession.drivers.protocol import TransactionOptions
 from aiosession.engine.engine import AsyncConnection
 from aiosession.errors import ResourceClosedError
 from aiosession.events.dispatch import session_classes
@@ -14,7 +15,7 @@ from aiosession.loading.load import load_for_siblings
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session.connections import connection_of
 from aiosession.session.handles import AsyncSessionTransaction
-from aiosession.session.options import check_stale_reads, transaction_options
+from aiosession.session.options import check_stale_reads
 from aiosession.session.transactions import flush_before_query
 from aiosession.state.reading import read
 from aiosession.state.state import EntityState
@@ -25,14 +26,14 @@ from aiosession.transaction.unit import SessionTransaction
 
 
 def make_context(
-    owner: object, locate: Locate, *, isolation_level: str | None, stale_reads: Literal["return", "raise"]
+    owner: object, locate: Locate, options: TransactionOptions, *, stale_reads: Literal["return", "raise"]
 ) -> SessionContext:
     """Return the context of a new session."""
     check_stale_reads(stale_reads)
     workspace = Workspace(owner, stale_reads=stale_reads)
     workspace.load_attribute = load_attribute
     workspace.dispatch = session_classes.of(type(owner))
-    context = SessionContext(workspace, locate, flush_before_query, transaction_options(isolation_level))
+    context = SessionContext(workspace, locate, flush_before_query, options)
     context.handed = HANDED_OUT
     return context
 

@@ -21,7 +21,7 @@ from aiosession.session.binds import BindTable
 from aiosession.session.identity import identity_key, owner_of
 from aiosession.session.making import OverriddenLocate, make_context
 from aiosession.session.objects import ObjectSet
-from aiosession.session.options import option_names, refuse_unknown
+from aiosession.session.options import DEFAULT_OPTIONS, changed_options, join_mode, option_names, refuse_unknown
 from aiosession.session.query import Query, query_class
 from aiosession.session.transacting import Transacting
 from aiosession.state.identity import IdentityMap
@@ -48,6 +48,11 @@ class AsyncSession(Asking, Transacting):
         info: A dictionary of your own, copied.
         stale_reads: ``"return"`` lets stale values be read; ``"raise"`` makes that an error.
         isolation_level: Of this session's transactions; None for the engine's.
+        read_only: The database refuses writes in this session's transactions.
+        deferrable: Serializable read-only transactions of PostgreSQL wait for a snapshot that cannot fail.
+        join_transaction_mode: What becomes of a transaction that is in progress on the connection in *bind*:
+            ``"create_savepoint"`` leaves it alone, ``"rollback_only"`` passes on rollbacks, ``"control_fully"`` makes
+            it the session's, ``"conditional_savepoint"`` is the first inside of a savepoint and else the second.
         close_resets_only: ``close()`` leaves the session usable, as ``reset()`` does.
         query_cls: The subclass of `Query` that ``query()`` makes.
 
@@ -66,6 +71,9 @@ class AsyncSession(Asking, Transacting):
         info: Mapping[Any, Any] | None = None,
         stale_reads: Literal["return", "raise"] = "return",
         isolation_level: str | None = None,
+        read_only: bool = False,
+        deferrable: bool = False,
+        join_transaction_mode: str = "conditional_savepoint",
         close_resets_only: bool = False,
         query_cls: type[Query[Any]] = Query,
         **unknown: object,
@@ -77,7 +85,11 @@ class AsyncSession(Asking, Transacting):
         self.binds = BindTable(bind, binds)
         is_plain = type(self).get_bind is AsyncSession.get_bind
         locate = self.binds.locate if is_plain else OverriddenLocate(self.get_bind)
-        self.context = make_context(self, locate, isolation_level=isolation_level, stale_reads=stale_reads)
+        options = changed_options(
+            DEFAULT_OPTIONS, isolation_level=isolation_level, read_only=read_only or None, deferrable=deferrable or None
+        )
+        self.context = make_context(self, locate, options or DEFAULT_OPTIONS, stale_reads=stale_reads)
+        self.context.join_mode = join_mode(join_transaction_mode)
         self.context.configure(
             autoflushes=autoflush, expires_on_commit=expire_on_commit, autobegins=autobegin, reopens=close_resets_only
         )
@@ -252,6 +264,9 @@ class AsyncSession(Asking, Transacting):
             info=self._info,
             stale_reads=context.workspace.stale_reads,
             isolation_level=context.options.isolation_level,
+            read_only=context.options.read_only,
+            deferrable=context.options.deferrable,
+            join_transaction_mode=context.join_mode.value,
             close_resets_only=context.reopens,
             query_cls=self.query_class,
         )

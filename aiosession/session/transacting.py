@@ -8,6 +8,7 @@ from aiosession.session import transactions
 from aiosession.session.connections import open_connection
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.holding import Holding
+from aiosession.session.options import changed_options
 from aiosession.session.querying import Options
 from aiosession.unit_of_work.plan import FlushPlan
 
@@ -38,12 +39,24 @@ class Transacting(Holding):
         with self.context.guard.enter("rollback"):
             await transactions.rollback(self.context)
 
-    def begin(self, *, join: bool = False) -> AsyncSessionTransaction:
+    def begin(
+        self,
+        *,
+        join: bool = False,
+        isolation_level: str | None = None,
+        read_only: bool | None = None,
+        deferrable: bool | None = None,
+    ) -> AsyncSessionTransaction:
         """Begin a transaction: ``async with session.begin():`` commits at its end, or rolls back.
 
-        With *join*, a transaction that is in progress is joined and the outermost block commits.
+        With *join*, a transaction that is in progress is joined and the outermost block commits. *isolation_level*,
+        *read_only* (the database refuses writes) and *deferrable* (a serializable read-only transaction of PostgreSQL
+        waits for a snapshot that cannot fail) are of this transaction; None leaves what the session says.
         """
-        return AsyncSessionTransaction(self.context, join=join)
+        options = changed_options(
+            self.context.options, isolation_level=isolation_level, read_only=read_only, deferrable=deferrable
+        )
+        return AsyncSessionTransaction(self.context, join=join, options=options)
 
     def begin_nested(self) -> AsyncSessionTransaction:
         """Open a savepoint on every bind in use: ``async with session.begin_nested():``, or await it."""

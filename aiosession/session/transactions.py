@@ -7,6 +7,7 @@ that says what may come next, whatever it raises.
 from collections.abc import Iterable
 from typing import Final
 
+from aiosession.drivers.protocol import TransactionOptions
 from aiosession.errors import FlushError, InvalidRequestError
 from aiosession.loading.relations import load_relation
 from aiosession.session import announcing
@@ -20,16 +21,21 @@ _MOST_FLUSHES: Final = 100
 """How often handlers may leave something to write before a commit gives up: then they always will."""
 
 
-def begin(ctx: SessionContext, *, join: bool) -> SessionTransaction:
+def begin(ctx: SessionContext, options: TransactionOptions | None = None, *, join: bool) -> SessionTransaction:
     """Begin the outermost transaction; nothing is sent before the first statement."""
     ctx.check_open()
     if ctx.level is None:
-        ctx.level = SessionTransaction(ctx.options, is_explicit=True)
+        ctx.level = SessionTransaction(options or ctx.options, ctx.join_mode, is_explicit=True)
         ctx.announce_level("after_transaction_create", ctx.level)
     elif not join:
         raise InvalidRequestError(
             "a transaction is already in progress on this session (it begins by itself with the first awaited call); "
             "commit or roll back first, use begin_nested() for a savepoint, or begin(join=True) to take part in it"
+        )
+    elif options is not None and options != ctx.level.options:
+        raise InvalidRequestError(
+            "the transaction that is joined has begun already; isolation level, read_only and deferrable are said "
+            "where it begins"
         )
     return ctx.level
 
@@ -181,7 +187,7 @@ async def close(ctx: SessionContext, *, for_good: bool) -> None:
     level = ctx.level
     try:
         if level is not None:
-            await _abandon(ctx)
+            await _abandon(ctx, closing=True)
     finally:
         ctx.closed = for_good
         ctx.workspace.clear()
@@ -202,12 +208,12 @@ async def invalidate(ctx: SessionContext, *, for_good: bool) -> None:
         ctx.closed = for_good
 
 
-async def _abandon(ctx: SessionContext) -> None:
+async def _abandon(ctx: SessionContext, *, closing: bool = False) -> None:
     if ctx.level is None:
         return
     root = _close_savepoints(ctx, TransactionState.ROLLED_BACK)
     try:
-        await root.undo()
+        await root.undo(closing=closing)
     finally:
         _end(root, TransactionState.ROLLED_BACK)
         ctx.level = None

@@ -19,6 +19,7 @@ from aiosession.engine.stack import has_no_answer
 from aiosession.engine.transaction import AsyncTransaction
 from aiosession.engine.wire import EngineConnection
 from aiosession.errors import CommitOutcomeUnknownError, DatabaseError, PendingRollbackError, ResourceClosedError
+from aiosession.transaction.joining import JoinMode, join
 
 Bind: TypeAlias = AsyncEngine | AsyncConnection
 Chunks: TypeAlias = AsyncGenerator[list[Row], None]
@@ -42,6 +43,7 @@ class BindTransaction:
 
     __slots__ = (
         "_connection",
+        "_join_mode",
         "_savepoints",
         "_streams",
         "_transaction",
@@ -53,19 +55,22 @@ class BindTransaction:
         "options",
     )
 
-    def __init__(self, bind: Bind, options: TransactionOptions) -> None:
+    def __init__(
+        self, bind: Bind, options: TransactionOptions, join_mode: JoinMode = JoinMode.CONDITIONAL_SAVEPOINT
+    ) -> None:
         self.bind: Final = bind
         self.engine: Final = bind if isinstance(bind, AsyncEngine) else bind.engine
         self.options: Final = options
+        self._join_mode: Final = join_mode
         self.is_joined = False
-        """There is nothing to begin and to commit: the owner of the connection has, or every statement does."""
+        """There is nothing to commit: the owner of the connection does that, or every statement does."""
         self.cause: BaseException | None = None
         """What failed in here and has not been rolled back yet."""
         self.is_announced = False
         """Handlers of ``after_begin`` know of it."""
         self._connection: EngineConnection | None = None
         self._transaction: AsyncTransaction | None = None
-        """The transaction that was begun on a connection of the application's."""
+        """The transaction, or savepoint, on a connection of the application's that this one stands for."""
         self._savepoints: list[str] = []
         self._streams: list[Chunks] = []
 
@@ -89,9 +94,8 @@ class BindTransaction:
     async def _begin(self, *, write: bool) -> None:
         bind = self.bind
         if isinstance(bind, AsyncConnection):
-            self.is_joined = bind.in_transaction()
-            if not self.is_joined:
-                self._transaction = await bind.begin().start()
+            self._transaction, is_ours = await join(bind, self._join_mode)
+            self.is_joined = not is_ours
             await bind.open_transaction(write=write)
             self._connection = bind.wire()
             return
@@ -120,7 +124,8 @@ class BindTransaction:
 
     async def commit(self) -> None:
         """Send COMMIT and give the connection back; `CommitOutcomeUnknownError` if its reply does not come."""
-        transaction = self.held() if self._transaction is None else self._transaction
+        connection = self.held()
+        transaction = connection if self._transaction is None else self._transaction
         await self._close_streams()
         if not self.is_joined:
             try:
@@ -139,17 +144,25 @@ class BindTransaction:
         connection = self._connection
         if connection is None:
             return
-        bind = self.bind
-        transaction = bind.get_transaction() if isinstance(bind, AsyncConnection) else connection
+        transaction = connection if self._transaction is None else self._transaction
         try:
             await self._close_streams()
-            if transaction is not None:
-                await transaction.rollback()
+            await transaction.rollback()
         except Exception:
             connection.terminate()
         finally:
             self.cause = None
             await self.leave()
+
+    async def close(self) -> None:
+        """End the transaction without its changes; somebody else's goes on, without our savepoints."""
+        if not (self.is_joined and self._transaction is not None):
+            await self.roll_back()
+            return
+        if self._savepoints:
+            await self.roll_back_to(self._savepoints[0])
+        await self._close_streams()
+        await self.leave()
 
     async def leave(self) -> None:
         """Give the connection back, in whatever state it is."""

@@ -20,6 +20,7 @@ from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.purity import may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
+from aiosession.transaction.joining import JoinMode
 from aiosession.transaction.unit import SessionTransaction
 
 
@@ -62,6 +63,7 @@ class SessionContext:
         "expires_on_commit",
         "guard",
         "handed",
+        "join_mode",
         "level",
         "locate",
         "options",
@@ -80,6 +82,7 @@ class SessionContext:
         self.autobegins = True
         self.expires_on_commit = True
         self.closed = False
+        self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
         self.reopens = False
         """Whether the session can be used again after close()."""
         self.level: SessionTransaction | None = None
@@ -160,7 +163,7 @@ class SessionContext:
                     "this session was made with autobegin=False and no transaction has begun; "
                     "call `await session.begin()`, or use `async with session.begin():`"
                 )
-            level = self.level = SessionTransaction(self.options)
+            level = self.level = SessionTransaction(self.options, self.join_mode)
             self.announce_level("after_transaction_create", level)
         return level
 

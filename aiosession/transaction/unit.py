@@ -15,6 +15,7 @@ from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
 from aiosession.engine.stack import COMMIT_DEADLINE
 from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, PendingRollbackError
 from aiosession.transaction.bind import Bind, BindTransaction
+from aiosession.transaction.joining import JoinMode
 from aiosession.transaction.loose import BorrowedWire, LoneWire
 
 CLEANUP_DEADLINE: Final = 2.0
@@ -58,10 +59,27 @@ def advance(current: TransactionState, wanted: TransactionState) -> TransactionS
 class SessionTransaction:
     """One level of a session's transaction: the outermost, or a savepoint on every bind in use."""
 
-    __slots__ = ("cause", "interruption", "is_explicit", "options", "parent", "savepoints", "shares", "state")
+    __slots__ = (
+        "cause",
+        "interruption",
+        "is_explicit",
+        "join_mode",
+        "options",
+        "parent",
+        "savepoints",
+        "shares",
+        "state",
+    )
 
-    def __init__(self, options: TransactionOptions, *, is_explicit: bool = False) -> None:
+    def __init__(
+        self,
+        options: TransactionOptions,
+        join_mode: JoinMode = JoinMode.CONDITIONAL_SAVEPOINT,
+        *,
+        is_explicit: bool = False,
+    ) -> None:
         self.options: Final = options
+        self.join_mode: Final = join_mode
         self.is_explicit: Final = is_explicit
         """Begun by begin(): even plain reads are part of the transaction."""
         self.state = TransactionState.ACTIVE
@@ -121,7 +139,7 @@ class SessionTransaction:
                     return BorrowedWire(bind)
                 if lone and not (needs_transaction or self.options.read_only or bind.options.get("read_only")):
                     return LoneWire(bind, self.postpone)
-            share = self.shares[bind] = BindTransaction(bind, self.options)
+            share = self.shares[bind] = BindTransaction(bind, self.options, self.join_mode)
         return await share.open(self.savepoints, write=write)
 
     async def share_of(self, bind: Bind, options: TransactionOptions | None = None) -> BindTransaction:
@@ -129,7 +147,7 @@ class SessionTransaction:
         self.check()
         share = self.shares.get(bind)
         if share is None:
-            share = self.shares[bind] = BindTransaction(bind, options or self.options)
+            share = self.shares[bind] = BindTransaction(bind, options or self.options, self.join_mode)
         elif options is not None and options != share.options:
             raise InvalidRequestError(
                 "the transaction on this bind has begun already, its isolation level cannot change any more; ask for "
@@ -142,7 +160,7 @@ class SessionTransaction:
     async def begin_nested(self) -> "SessionTransaction":
         """Open a savepoint on every bind in use and return its level; other binds get theirs when first used."""
         self.check()
-        level = SessionTransaction(self.options, is_explicit=self.is_explicit)
+        level = SessionTransaction(self.options, self.join_mode, is_explicit=self.is_explicit)
         level.parent = self
         level.savepoints = (*self.savepoints, f"aiosession_level_{len(self.savepoints) + 1}")
         level.shares = self.shares
@@ -179,16 +197,19 @@ class SessionTransaction:
         self.state = advance(self.state, TransactionState.FAILED)
         self.cause = cause
 
-    async def undo(self) -> None:
-        """Undo the level's work in the databases, shielded and bounded; its state is for the caller to set."""
+    async def undo(self, *, closing: bool = False) -> None:
+        """Undo the level's work in the databases, shielded and bounded; its state is for the caller to set.
+
+        When the session is *closing*, a transaction that it only took part in goes on.
+        """
         held = [share for share in self.shares.values() if share.connection is not None]
         if held:
-            await _bounded(self._undo(held), held)
+            await _bounded(self._undo(held, closing=closing), held)
 
-    async def _undo(self, held: list[BindTransaction]) -> None:
+    async def _undo(self, held: list[BindTransaction], *, closing: bool = False) -> None:
         for share in held:
             if self.parent is None:
-                await share.roll_back()
+                await (share.close() if closing else share.roll_back())
             else:
                 await share.roll_back_to(self.savepoints[-1])
 
