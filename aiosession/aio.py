@@ -59,6 +59,11 @@ async def _run(rest: _Rest[_T]) -> _T:
     return await rest
 
 
+async def pause(seconds: float) -> None:
+    """Wait for a while."""
+    await anyio.sleep(seconds)
+
+
 async def finish(coroutine: Coroutine[Any, Any, _T], *, deadline: float, keep: list[_T] | None = None) -> _T:
     """Run *coroutine* to its end even if the caller is cancelled; then raise the cancellation.
 

@@ -23,7 +23,8 @@
         ├── OperationalError
         │   ├── SerializationError, DeadlockError, LockNotAvailableError      retryable = True
         │   ├── DisconnectError, StatementTimeoutError
-        │   └── CommitOutcomeUnknownError
+        │   ├── CommitOutcomeUnknownError       nobody knows whether it was committed; resolve() asks
+        │   └── PartialCommitError              committed on some databases, refused by another
         ├── IntegrityError
         │   └── UniqueViolationError, ForeignKeyViolationError, NotNullViolationError, CheckViolationError
         └── DataError, ProgrammingError, InternalError, NotSupportedError
@@ -36,6 +37,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import exc as core_exc
+from typing_extensions import override
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -301,8 +303,9 @@ class CommitOutcomeUnknownError(OperationalError):
     """COMMIT, or a write that commits itself, was sent and its reply never came: the work may or may not be there.
 
     ``await error.resolve()`` asks the database and returns True (committed), False (rolled back) or None (the
-    database cannot tell). A transaction on one database answers None: telling would take its number, which costs a
-    round trip before COMMIT. Look for a row that only this work writes, then repeat the work or leave it.
+    database cannot tell). PostgreSQL can tell of a transaction that began with a write (unless its engine was made
+    with ``track_commits=False``), but not of a commit that was sent as one statement without BEGIN. On None, look for a
+    row that only this work writes, then repeat the work or leave it. Raises if the database cannot be reached.
     """
 
     def __init__(self, orig: BaseException, resolve: Callable[[], Awaitable[bool | None]]) -> None:
@@ -312,6 +315,27 @@ class CommitOutcomeUnknownError(OperationalError):
     async def resolve(self) -> bool | None:
         """Ask the database whether the transaction was committed; None if it cannot tell."""
         return await self._resolve()
+
+
+class PartialCommitError(OperationalError):
+    """A transaction over several databases was committed on some and not on others.
+
+    *committed* and *refused* name the databases, by their URLs without passwords, in the order in which they were
+    asked; the first of the refused is the one whose COMMIT failed (see the cause), the others were rolled back.
+    """
+
+    def __init__(self, orig: BaseException, committed: Sequence[str], refused: Sequence[str]) -> None:
+        super().__init__("COMMIT", None, orig)
+        self.committed: Final = tuple(committed)
+        self.refused: Final = tuple(refused)
+
+    @override
+    def __str__(self) -> str:
+        return (
+            f"the work was committed on {', '.join(self.committed)} but not on {', '.join(self.refused)}: {self.orig}. "
+            f"Databases commit one after the other; what is committed stays. Call `await session.rollback()`, look at "
+            f"what is there, and repeat or undo the rest"
+        )
 
 
 class IntegrityError(DatabaseError, core_exc.IntegrityError):

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from aiosession.drivers import arguments, sqlite_errors
 from aiosession.drivers.protocol import (
     Capabilities,
+    CommitOutcome,
     CommitRefusedError,
     DriverOptions,
     Reply,
@@ -49,6 +50,15 @@ class AiosqliteConnection:
     def driver_connection(self) -> SqliteThread:
         """The connection of aiosqlite."""
         return self._thread
+
+    @property
+    def transaction_number(self) -> str | None:
+        """Transactions have no numbers here."""
+        return None
+
+    async def outcome(self, transaction_number: str) -> CommitOutcome:
+        """Nobody can tell."""
+        return CommitOutcome.UNKNOWN
 
     @property
     def server_version(self) -> tuple[int, ...]:

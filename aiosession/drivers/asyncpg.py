@@ -9,6 +9,7 @@ Core's types leave them alone.
 import asyncio
 import inspect
 import json
+import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from aiosession.drivers import arguments, asyncpg_errors
 from aiosession.drivers.protocol import (
     Capabilities,
+    CommitOutcome,
     CommitRefusedError,
     DriverOptions,
     Reply,
@@ -57,10 +59,24 @@ _PREPARED: Final = 128
 """Statements of which the columns are remembered, per connection."""
 
 
+_FIRST_WITH_NUMBERS: Final = 13
+
+
 class AsyncpgConnection:
     """A connection of asyncpg, spoken to in the words of `aiosession.drivers.protocol.DriverConnection`."""
 
-    __slots__ = ("__weakref__", "_busy", "_connection", "_driver", "_failed", "_loop", "_prepared", "_schema_version")
+    __slots__ = (
+        "__weakref__",
+        "_busy",
+        "_connection",
+        "_driver",
+        "_failed",
+        "_loop",
+        "_number",
+        "_prepared",
+        "_schema_version",
+        "_tracks",
+    )
 
     def __init__(self, connection: asyncpg.Connection, driver: "AsyncpgDriver") -> None:
         self._connection = connection
@@ -70,6 +86,10 @@ class AsyncpgConnection:
         self._failed = False
         self._prepared: dict[str, PreparedStatement] = {}
         self._loop = asyncio.get_running_loop()
+        self._number: str | None = None
+        self._tracks = driver.tracks_commits and _can_track(connection)
+        if self._tracks:
+            connection.add_log_listener(_Listener(self))
 
     def __del__(self) -> None:
         # the pool warns about the one who forgot it; here the server gets its connection back, from whatever thread
@@ -235,7 +255,30 @@ class AsyncpgConnection:
             self._prepared.clear()
             await self._connection.reload_schema_state()
         self._failed = False
-        await self._command(_begin_text(options))
+        self._number = None
+        text = _begin_text(options)
+        if self._tracks and options.write and not options.read_only:
+            # In the same round trip; a notice, because a script gives no rows.
+            text += f"; DO $$BEGIN RAISE NOTICE '{_TRANSACTION}%', pg_current_xact_id(); END$$"
+        await self._command(text)
+
+    @property
+    def transaction_number(self) -> str | None:
+        """The number that the server told at BEGIN."""
+        return self._number
+
+    def note(self, message: str) -> None:
+        """Take the number of the transaction from a notice of the server."""
+        if message.startswith(_TRANSACTION):
+            self._number = message.removeprefix(_TRANSACTION)
+
+    async def outcome(self, transaction_number: str) -> CommitOutcome:
+        """Ask the server; it forgets transactions in time."""
+        try:
+            rows = await self.fetch("SELECT pg_xact_status($1::text::xid8)", (transaction_number,))
+        except asyncpg.PostgresError:  # the number is from another server: this one has taken its place
+            return CommitOutcome.UNKNOWN
+        return _OUTCOMES.get(rows[0][0], CommitOutcome.UNKNOWN)
 
     async def commit(self) -> None:
         """Send COMMIT and require that the server says so."""
@@ -297,6 +340,7 @@ class AsyncpgDriver:
         )
         self._dialect.server_version_info = _ASSUMED_VERSION
         self._dialect.default_schema_name = "public"
+        self.tracks_commits: Final = options.track_commits
         given = arguments.connect_arguments(self._dialect, url) | dict(options.connect_args)
         if "prepared_statement_cache_size" in given:
             given["statement_cache_size"] = given.pop("prepared_statement_cache_size")
@@ -378,6 +422,32 @@ _CAPABILITIES: Final = Capabilities(
     combines_writes=True,
     max_parameters=32767,
 )
+
+
+_TRANSACTION: Final = "aiosession transaction "
+_OUTCOMES: Final[dict[object, CommitOutcome]] = {
+    "committed": CommitOutcome.COMMITTED,
+    "aborted": CommitOutcome.ROLLED_BACK,
+    "in progress": CommitOutcome.IN_PROGRESS,
+}
+
+
+class _Listener:
+    """Passes notices of the server on to a connection, without keeping it alive."""
+
+    def __init__(self, connection: AsyncpgConnection) -> None:
+        self._connection = weakref.ref(connection)
+
+    def __call__(self, _connection: object, message: asyncpg.PostgresLogMessage) -> None:
+        connection = self._connection()
+        if connection is not None:
+            connection.note(str(message.message))
+
+
+def _can_track(connection: asyncpg.Connection) -> bool:
+    """Whether the server is PostgreSQL 13 or newer, and not one that only speaks its protocol."""
+    settings = connection.get_settings()
+    return connection.get_server_version().major >= _FIRST_WITH_NUMBERS and not hasattr(settings, "crdb_version")
 
 
 def _is_refusal(error: BaseException) -> bool:

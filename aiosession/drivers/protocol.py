@@ -32,6 +32,15 @@ class TransactionStatus(Enum):
     CLOSED = "closed"
 
 
+class CommitOutcome(Enum):
+    """What became of a transaction, as the database tells others later."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    IN_PROGRESS = "in progress"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a database and its driver can do; asked instead of asking for names and versions."""
@@ -80,6 +89,8 @@ class DriverOptions:
     """Passed on to the library that the driver wraps."""
     json_serializer: Callable[[object], str] | None = None
     json_deserializer: Callable[[str], object] | None = None
+    track_commits: bool = True
+    """Learn the number of each transaction that begins with a write, where that costs no round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,15 @@ class DriverConnection(Wire, Protocol):
     @property
     def driver_connection(self) -> object:
         """The connection of the wrapped library."""
+        ...
+
+    @property
+    def transaction_number(self) -> str | None:
+        """The number of the transaction in progress, by which others can ask for its `outcome`; None if unknown."""
+        ...
+
+    async def outcome(self, transaction_number: str) -> CommitOutcome:
+        """Ask what became of another connection's transaction."""
         ...
 
     def stream(self, sql: str, parameters: Sequence[object] = (), *, size: int) -> AsyncGenerator[list[Row], None]:

@@ -38,6 +38,7 @@ class EngineOptions(TypedDict, total=False):
     json_deserializer: Callable[[str], Any]
     execution_options: Mapping[str, Any]
     logging_name: str
+    track_commits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class _Options:
     json_deserializer: Callable[[str], Any] | None = None
     execution_options: Mapping[str, Any] = field(default_factory=dict)
     logging_name: str | None = None
+    track_commits: bool = True
 
 
 _NAMES: Final = tuple(each.name for each in fields(_Options))
@@ -71,6 +73,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "pool_pre_ping": ((bool,), "True or False"),
     "pool_use_lifo": ((bool,), "True or False"),
     "hide_parameters": ((bool,), "True or False"),
+    "track_commits": ((bool,), "True or False"),
     "connect_args": ((Mapping,), "a mapping"),
     "execution_options": ((Mapping,), "a mapping"),
     "logging_name": ((str, NoneType), "a name"),
@@ -94,7 +97,9 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
     Connects when the first statement is run. Pool: *pool_size* connections are kept, *max_overflow* more are opened
     under load; *pool_timeout* seconds are waited for one; connections older than *pool_recycle* seconds are replaced;
     *pool_pre_ping* asks for a sign of life first. *echo* logs statements, *hide_parameters* keeps values out of logs
-    and errors, *connect_args* goes to the driver, *query_cache_size* bounds the compiled statements.
+    and errors, *connect_args* goes to the driver, *query_cache_size* bounds the compiled statements. With
+    *track_commits* PostgreSQL tells the number of each transaction that writes, in the answer to BEGIN, so that
+    ``CommitOutcomeUnknownError.resolve()`` can ask what became of it.
     """
     chosen = _checked(options)
     address = _checked_url(url)
@@ -104,6 +109,7 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
             connect_args=chosen.connect_args,
             json_serializer=chosen.json_serializer,
             json_deserializer=chosen.json_deserializer,
+            track_commits=chosen.track_commits,
         ),
     )
     _prepare_dialect(driver)

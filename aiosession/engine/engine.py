@@ -429,7 +429,7 @@ class AsyncConnection:
         if self._wire is not None:
             raise errors.InvalidRequestError("this connection is open already")
         wire = await self.engine.acquire("a connection")
-        self._stack = TransactionStack(wire, _transaction_options(self._options))
+        self._stack = TransactionStack(wire, _transaction_options(self._options), self.engine)
         self._wire = wire
 
     async def _close(self) -> None:

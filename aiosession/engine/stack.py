@@ -5,6 +5,7 @@ from typing import Final
 from aiosession import aio, errors
 from aiosession.drivers.protocol import TransactionOptions, TransactionStatus
 from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
+from aiosession.engine.outcome import Connections, LostCommit
 from aiosession.engine.transaction import AsyncTransaction, TransactionOwner, TransactionState
 from aiosession.engine.wire import EngineConnection
 
@@ -20,10 +21,12 @@ class TransactionStack:
     transaction at once and also sends BEGIN with its first statement.
     """
 
-    __slots__ = ("_is_begun", "_numbers", "_options", "_savepoints", "_wire", "cause", "root")
+    __slots__ = ("_connections", "_is_begun", "_numbers", "_options", "_savepoints", "_wire", "cause", "root")
 
-    def __init__(self, wire: EngineConnection, options: TransactionOptions) -> None:
+    def __init__(self, wire: EngineConnection, options: TransactionOptions, connections: Connections) -> None:
         self._wire: Final = wire
+        self._connections: Final = connections
+        """Where to ask for the outcome of a commit that was not answered."""
         self._options = options
         self._is_begun = False
         self._numbers = 0
@@ -127,13 +130,14 @@ class TransactionStack:
 
     async def _send_commit(self, transaction: AsyncTransaction) -> None:
         answers: list[None] = []
+        number = self._wire.transaction_number
         try:
             await aio.finish(self._wire.commit(), deadline=COMMIT_DEADLINE, keep=answers)
         except BaseException as error:
             if has_no_answer(error):
                 self._wire.terminate()
                 self._end(transaction, TransactionState.ROLLED_BACK)
-                raise errors.CommitOutcomeUnknownError(error, nobody_knows) from error
+                raise errors.CommitOutcomeUnknownError(error, LostCommit(self._connections, number)) from error
             if answers:  # the caller was cancelled too late
                 self._end(transaction, TransactionState.COMMITTED)
             elif self._wire.status is TransactionStatus.IDLE:

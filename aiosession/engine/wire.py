@@ -8,6 +8,7 @@ from typing import Final, NoReturn, TypeVar
 
 from aiosession import errors
 from aiosession.drivers.protocol import (
+    CommitOutcome,
     CommitRefusedError,
     Driver,
     DriverConnection,
@@ -49,6 +50,15 @@ class EngineConnection:
     def server_version(self) -> tuple[int, ...]:
         """The version of the database."""
         return self._open().server_version
+
+    @property
+    def transaction_number(self) -> str | None:
+        """The number of the transaction in progress, if it is known."""
+        return None if self._connection is None else self._connection.transaction_number
+
+    async def outcome(self, transaction_number: str) -> CommitOutcome:
+        """Ask what became of another connection's transaction."""
+        return await self._open().outcome(transaction_number)
 
     @property
     def driver_connection(self) -> object:

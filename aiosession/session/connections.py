@@ -27,7 +27,7 @@ class HeldStack(TransactionStack):
     __slots__ = ("_share",)
 
     def __init__(self, wire: EngineConnection, share: BindTransaction, owner: AsyncConnection) -> None:
-        super().__init__(wire, share.options)
+        super().__init__(wire, share.options, share.engine)
         self._share: Final = share
         self._is_begun = True
         self.root = AsyncTransaction(owner)

@@ -16,6 +16,7 @@ from aiosession.drivers.aiosqlite import AiosqliteDriver
 from aiosession.drivers.asyncpg import AsyncpgDriver
 from aiosession.drivers.protocol import (
     Capabilities,
+    CommitOutcome,
     CommitRefusedError,
     DriverFactory,
     DriverOptions,
@@ -165,6 +166,15 @@ class ScriptedConnection:
     def status(self) -> TransactionStatus:
         """What the calls so far have led to."""
         return self._status
+
+    @property
+    def transaction_number(self) -> str | None:
+        """Transactions have no numbers here."""
+        return None
+
+    async def outcome(self, transaction_number: str) -> CommitOutcome:
+        """Nobody can tell."""
+        return CommitOutcome.UNKNOWN
 
     @property
     def server_version(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from aiosession import aio
 from aiosession.drivers.protocol import Reply, Row, TransactionOptions, TransactionStatus
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.engine.options import AUTOCOMMIT
+from aiosession.engine.outcome import LostCommit
 from aiosession.engine.stack import has_no_answer
 from aiosession.engine.transaction import AsyncTransaction
 from aiosession.engine.wire import EngineConnection
@@ -44,6 +45,7 @@ class BindTransaction:
     __slots__ = (
         "_connection",
         "_join_mode",
+        "_number",
         "_savepoints",
         "_streams",
         "_transaction",
@@ -73,6 +75,8 @@ class BindTransaction:
         """The transaction, or savepoint, on a connection of the application's that this one stands for."""
         self._savepoints: list[str] = []
         self._streams: list[Chunks] = []
+        self._number: str | None = None
+        """By which the database knows the transaction that is being committed."""
 
     @property
     def connection(self) -> EngineConnection | None:
@@ -125,6 +129,7 @@ class BindTransaction:
     async def commit(self) -> None:
         """Send COMMIT and give the connection back; `CommitOutcomeUnknownError` if its reply does not come."""
         connection = self.held()
+        self._number = connection.transaction_number
         transaction = connection if self._transaction is None else self._transaction
         await self._close_streams()
         if not self.is_joined:
@@ -181,7 +186,7 @@ class BindTransaction:
 
     async def resolve(self) -> bool | None:
         """Find out whether a COMMIT whose reply was lost took place; None if nobody can tell."""
-        return None
+        return await LostCommit(self.engine, self._number)()
 
     # Savepoints
 

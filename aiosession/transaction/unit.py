@@ -13,7 +13,7 @@ from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
 from aiosession.engine.stack import COMMIT_DEADLINE
-from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, PendingRollbackError
+from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, PartialCommitError, PendingRollbackError
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
 from aiosession.transaction.loose import BorrowedWire, LoneWire
@@ -239,6 +239,9 @@ class SessionTransaction:
             except Exception as error:
                 self.fail(error)
                 await self._undo(held[number:])
+                if number and not isinstance(error, CommitOutcomeUnknownError):
+                    names = [each.engine.url.render_as_string() for each in held]
+                    raise PartialCommitError(error, names[:number], names[number:]) from error
                 raise
         self.state = advance(self.state, TransactionState.COMMITTED)
 

@@ -56,6 +56,7 @@ PUBLIC = [
     "ObjectNotFoundError",
     "OperationalError",
     "OverlappingRelationshipsWarning",
+    "PartialCommitError",
     "PendingRollbackError",
     "PoolTimeoutError",
     "ProgrammingError",

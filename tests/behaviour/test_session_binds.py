@@ -9,7 +9,13 @@ from sqlalchemy import MetaData, literal, select, text
 from typing_extensions import override
 
 from aiosession import AsyncEngine, AsyncSession, DeclarativeBase, Mapped, create_async_engine, mapped_column
-from aiosession.errors import ArgumentError, UnboundExecutionError
+from aiosession.errors import (
+    ArgumentError,
+    IntegrityError,
+    PartialCommitError,
+    PendingRollbackError,
+    UnboundExecutionError,
+)
 from aiosession.testing.statements import StatementLog
 from tests.session_model import Author, Base, Book, make_tables
 
@@ -156,3 +162,28 @@ async def test_a_connections_own_schemas_hold_for_a_session_on_it(engine: AsyncE
             assert [each.text for each in await session.scalars(select(Note))] == ["hello"]
             await session.refresh(note)
             assert (await session.scalars(select(Note.text))).all() == ["hello"]
+
+
+async def test_a_refusal_after_the_first_commit_names_who_has_committed_and_who_has_not(
+    engine: AsyncEngine, other: AsyncEngine
+) -> None:
+    async with other.begin() as connection:
+        await connection.execute(
+            text("CREATE TABLE late (author_id integer REFERENCES author (id) DEFERRABLE INITIALLY DEFERRED)")
+        )
+    async with AsyncSession(binds={Author: engine, Book: other}) as session:
+        session.add(Author(name="Ann"))
+        await session.flush()
+        await session.execute(text("INSERT INTO late VALUES (99)"), bind_arguments={"mapper": Book})
+
+        with pytest.raises(PartialCommitError, match=r"committed on .* but not on sqlite.*other\.db") as caught:
+            await session.commit()
+
+        assert caught.value.committed == (engine.url.render_as_string(),)
+        assert caught.value.refused == (other.url.render_as_string(),)
+        assert isinstance(caught.value.__cause__, IntegrityError)
+        with pytest.raises(PendingRollbackError):
+            await session.execute(select(Author))
+        await session.rollback()
+        assert [author.name for author in await session.query(Author).all()] == ["Ann"]
+    assert (await count(engine, "author"), await count(other, "late")) == (1, 0)

@@ -121,7 +121,9 @@ async def reported(work: Awaitable[None]) -> BaseException | None:
 
 
 async def check_truth(report: BaseException | None, observer: AsyncEngine) -> None:
+    answer = await report.resolve() if isinstance(report, CommitOutcomeUnknownError) else None
     is_there = NAME in await names_seen_by(observer)
+    assert answer in {None, is_there}
     if report is None:
         assert is_there, "the caller was told of success; the data is not there"
     elif not isinstance(report, CommitOutcomeUnknownError):
@@ -261,11 +263,13 @@ async def test_a_commit_on_a_silent_line_has_an_unknown_outcome(
         async with asyncio.timeout(BOUND):
             with pytest.raises(CommitOutcomeUnknownError) as caught:
                 await work(session)
-        assert await caught.value.resolve() is None
         await session.rollback()
 
     assert proxy.has_struck
     proxy.heal()
+    is_there = NAME in await names_seen_by(observer)
+    assert await caught.value.resolve() in {None, is_there}
+    assert (await caught.value.resolve() is None) == (work is lone_write)
     await check_everything_is_whole(engine, observer)
 
 
