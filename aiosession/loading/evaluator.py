@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import BindParameter, BooleanClauseList, Column, ColumnElement, False_, Null, True_
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, ClauseList, ExpressionClauseList, Grouping, UnaryExpression
+from typing_extensions import override
 
 from aiosession import core
 from aiosession.mapping.mapper import AnyMapper, EntityRef
@@ -21,6 +22,14 @@ from aiosession.state.state import EntityState, is_stale
 
 class NotEvaluableError(Exception):
     """Only the database can say what an expression comes to."""
+
+    def __init__(self, clause: object) -> None:
+        super().__init__(clause)
+        self.clause: Final = clause
+
+    @override
+    def __str__(self) -> str:  # put into words only when somebody asks: that takes a compiler
+        return str(self.clause)
 
 
 class _Unknown:
@@ -69,7 +78,7 @@ class _Compiler:
         for kind, make in _KINDS:
             if isinstance(clause, kind):
                 return make(self, clause)
-        raise NotEvaluableError(f"{type(clause).__name__} {clause}")
+        raise NotEvaluableError(clause)
 
     def column(self, column: Any) -> Evaluate:
         """Return what reads an attribute."""
@@ -78,7 +87,7 @@ class _Compiler:
         attribute = self.mapper.by_column.get(plain)
         is_other = isinstance(entity, EntityRef) and (entity.mapper is not self.mapper or entity.is_alias)
         if attribute is None or is_other:
-            raise NotEvaluableError(f"{column} is no attribute of {self.mapper.name}")
+            raise NotEvaluableError(column)
         key = attribute.key
         if attribute.is_primary_key:
             place = [each.key for each in self.mapper.primary_key_attributes].index(key)
@@ -101,10 +110,11 @@ class _Compiler:
             return _identical(left, self.compile(clause.right), negated=made is operators.is_not)
         if made in (operators.in_op, operators.not_in_op) and isinstance(clause.right, BindParameter):
             return _contained(left, self.bound(clause.right), negated=made is operators.not_in_op)
-        if made is operators.between_op and isinstance(clause.right, ExpressionClauseList):
+        if made in (operators.between_op, operators.not_between_op) and isinstance(clause.right, ExpressionClauseList):
             low, high = (self.compile(each) for each in clause.right.clauses)
-            return _every([_combined(operators.ge, left, low), _combined(operators.le, left, high)])
-        raise NotEvaluableError(f"operator {getattr(made, '__name__', made)}")
+            within = _every([_combined(operators.ge, left, low), _combined(operators.le, left, high)])
+            return within if made is operators.between_op else _negated(within)
+        raise NotEvaluableError(clause)
 
     def unary(self, clause: UnaryExpression[Any]) -> Evaluate:
         """Return a negation."""
@@ -113,7 +123,7 @@ class _Compiler:
             return _negated(inner)
         if clause.operator is operators.neg:
             return lambda state: value if (value := inner(state)) is None or value is UNKNOWN else -value
-        raise NotEvaluableError(f"operator {clause.operator or clause.modifier}")
+        raise NotEvaluableError(clause)
 
     def several(self, clause: BooleanClauseList) -> Evaluate:
         """Return AND or OR."""
@@ -123,7 +133,7 @@ class _Compiler:
     def only(self, clause: ClauseList) -> Evaluate:
         """Return the only value of a list."""
         if len(clause.clauses) != 1:
-            raise NotEvaluableError(f"a list of {len(clause.clauses)} values")
+            raise NotEvaluableError(clause)
         return self.compile(clause.clauses[0])
 
 

@@ -76,7 +76,8 @@ async def returned_rows(
         rows = await wire.fetch(call.sql, call.values)
     else:
         rows = [row for reply in await wire.fetch_each(call.sql, call.rows) for row in reply]
-    note_write(context.workspace, statement)
+    if isinstance(statement, Insert) or not isinstance(core.entity_of(statement.table), EntityRef):
+        note_write(context.workspace, statement)
     processors = [column.processor for column in call.compiled.columns]
     return rows_with_objects(core.returning_columns(statement), processors, rows, run)
 
