@@ -191,6 +191,12 @@ class AiosqliteConnection:
         self._cursors.discard(cursor)
         cursor.close()
 
+    async def copy(
+        self, table: str, schema: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> int:
+        """SQLite has nothing like it."""
+        raise NotImplementedError("SQLite has no COPY")
+
     async def script(self, sql: str) -> None:
         """Run SQL text as it is, several statements too; joins an open transaction."""
         raw = self._raw
@@ -364,6 +370,7 @@ def _capabilities(place: Location) -> Capabilities:
         single_writer=True,
         concurrent_reads=place.pragmas.get("journal_mode", "").upper() == "WAL",
         counts_many=True,
+        copies=False,
         combines_writes=False,
         max_parameters=32766 if sqlite3.sqlite_version_info >= (3, 32, 0) else 999,
     )

@@ -167,6 +167,19 @@ class AsyncpgConnection:
         self._busy = False
         return -1
 
+    async def copy(
+        self, table: str, schema: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> int:
+        """Stream rows by COPY in its binary form."""
+        self._busy = True
+        try:
+            tag = await self._connection.copy_records_to_table(table, schema_name=schema, columns=columns, records=rows)
+        except BaseException as error:
+            self._settle(error)
+            raise
+        self._busy = False
+        return int(tag.rpartition(" ")[2])
+
     async def fetch_each(self, sql: str, rows: Sequence[Sequence[object]]) -> list[list[Row]]:
         """Run a statement for each row, one round trip each."""
         return [await self.fetch(sql, row) for row in rows]
@@ -419,6 +432,7 @@ _CAPABILITIES: Final = Capabilities(
     single_writer=False,
     concurrent_reads=True,
     counts_many=False,
+    copies=True,
     combines_writes=True,
     max_parameters=32767,
 )

@@ -63,6 +63,8 @@ class Capabilities:
     """Others can read while a transaction writes."""
     counts_many: bool
     """`Wire.execute_many` knows the total of affected rows."""
+    copies: bool
+    """`DriverConnection.copy` streams rows into a table."""
     combines_writes: bool
     """Writes of several tables can be members of one WITH clause, which is carried out as a whole or not at all."""
     max_parameters: int
@@ -160,6 +162,12 @@ class DriverConnection(Wire, Protocol):
 
         Needs an open transaction where the database's cursors do.
         """
+        ...
+
+    async def copy(
+        self, table: str, schema: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> int:
+        """Insert *rows* by the database's way for very many, and return their number; see `Capabilities.copies`."""
         ...
 
     async def script(self, sql: str) -> None:

@@ -133,6 +133,16 @@ class EngineConnection:
         connection = self._open()
         await self._observed(lambda text, _parameters: connection.script(text), sql, ())
 
+    async def copy(self, table: str, schema: str | None, columns: Sequence[str], rows: Sequence[Parameters]) -> int:
+        """Insert *rows* by the database's way for very many, and return their number."""
+        connection = self._open()
+
+        def send(_sql: str, given: Sequence[Parameters]) -> Awaitable[int]:
+            return connection.copy(table, schema, columns, given)
+
+        name = table if schema is None else f"{schema}.{table}"
+        return await self._observed(send, f"COPY {name} ({', '.join(columns)}) FROM STDIN", rows, many=True)
+
     async def begin(self, options: TransactionOptions) -> None:
         """Send BEGIN."""
         connection = self._open()

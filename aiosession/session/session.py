@@ -18,6 +18,7 @@ from aiosession.session import announcing, bulk, lifecycle, transactions
 from aiosession.session import merge as merging
 from aiosession.session.asking import Asking
 from aiosession.session.binds import BindTable
+from aiosession.session.copying import Rows, copy_rows
 from aiosession.session.identity import identity_key, owner_of
 from aiosession.session.making import OverriddenLocate, make_context
 from aiosession.session.objects import ObjectSet
@@ -231,6 +232,19 @@ class AsyncSession(Asking, Transacting):
         with self.context.guard.enter("bulk_update_mappings"):
             self.context.check_open()
             await bulk.update_rows(self.context, mapper_of(mapper), mappings)
+
+    async def bulk_copy(
+        self, entity: AnyMapper | type[Any], rows: Rows, *, columns: Iterable[object] | None = None
+    ) -> int:
+        """Insert very many rows and return their number: by COPY on PostgreSQL, by batches of INSERTs elsewhere.
+
+        *rows* are mappings from attribute names to values, all with the same names, or sequences of values for the
+        attributes in *columns*; from a list, a generator or an async generator, of which a chunk is in memory at a
+        time. Defaults that Python computes are filled in, the database does its own. Part of the transaction.
+        """
+        with self.context.guard.enter("bulk_copy"):
+            self.context.check_open()
+            return await copy_rows(self.context, mapper_of(entity), rows, columns)
 
     # Where statements go
 

@@ -380,6 +380,19 @@ async def cancelled_statement_leaves_the_connection_usable(driver: Driver) -> No
 
 
 @case
+async def copied_rows_are_part_of_the_transaction(driver: Driver) -> None:
+    if not driver.capabilities.copies:
+        return
+    async with table(driver) as (connection, observer):
+        await connection.begin(TransactionOptions())
+        count = await connection.copy("conformance", None, ("id", "name", "parent", "amount"), [_row(2), _row(3)])
+        assert count == 2
+        assert await names(observer) == ["one"]
+        await connection.commit()
+        assert len(await names(observer)) == 3
+
+
+@case
 async def cancelled_transaction_leaves_nothing(driver: Driver) -> None:
     async with table(driver) as (connection, observer):
         await connection.begin(TransactionOptions())

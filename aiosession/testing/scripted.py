@@ -219,6 +219,13 @@ class ScriptedConnection:
         answer = await self._answer("execute_many", sql, rows)
         return answer if isinstance(answer, int) else len(rows)
 
+    async def copy(
+        self, table: str, schema: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> int:
+        """Answer with the script's count; by default as many as there are *rows*."""
+        answer = await self._answer("copy", table, rows)
+        return answer if isinstance(answer, int) else len(rows)
+
     async def fetch_each(self, sql: str, rows: Sequence[Sequence[object]]) -> list[list[Row]]:
         """Answer with the script's rows for each of *rows*; none by default."""
         answer = await self._answer("fetch_each", sql, rows)

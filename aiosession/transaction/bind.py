@@ -267,6 +267,17 @@ class BindTransaction:
             self.note_failure(error)
             raise
 
+    async def copy(
+        self, table: str, schema: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]
+    ) -> int:
+        """Insert *rows* by the database's way for very many, and return their number."""
+        connection = self.held()
+        try:
+            return await connection.copy(table, schema, columns, rows)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
     async def run(self, sql: str, parameters: Sequence[object] = ()) -> Reply:
         """Run one statement of which nothing is known."""
         connection = self.held()

@@ -121,6 +121,11 @@ async def commit(session: AsyncSession, _: object) -> None:
     await session.commit()
 
 
+async def copy(session: AsyncSession, _: object) -> None:
+    await session.bulk_copy(Author, [{"name": f"New {number}"} for number in range(3)])
+    await session.commit()
+
+
 async def rollback(session: AsyncSession, _: object) -> None:
     await session.rollback()
 
@@ -277,6 +282,7 @@ SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
     "commit of two tables in one statement": (changed_author_and_new_book, commit),
     "commit": (flushed_author, commit),
     "commit with handlers": (waiting_handlers, commit),
+    "copy": (nothing, copy),
     "rollback": (flushed_author, rollback),
     "begin_nested": (one_new_author, begin_nested),
     "savepoint released": (flushed_in_savepoint, end),
@@ -294,6 +300,7 @@ SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
 }
 
 COMMITS = {
+    "copy",
     "first connect for a write",
     "commit of one statement",
     "commit of one update",
