@@ -17,6 +17,7 @@ MAY_WAIT = {
     "engine/ddl.py",
     "engine/engine.py",
     "engine/execution.py",
+    "engine/outcome.py",
     "engine/stack.py",
     "engine/streaming.py",
     "engine/transaction.py",
