@@ -82,7 +82,7 @@ from aiosession.state.collections import attribute_keyed_dict, column_keyed_dict
 from aiosession.state.history import History
 from aiosession.state.lifecycle import Lifecycle
 from aiosession.state.view import InstanceState
-from aiosession.unit_of_work.plan import FlushPlan
+from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated, PlannedRow, Reason, Why
 
 __all__ = [
     "AioSessionError",
@@ -96,6 +96,7 @@ __all__ = [
     "AsyncSession",
     "AsyncSessionTransaction",
     "AsyncTransaction",
+    "Batch",
     "CheckViolationError",
     "CircularDependencyError",
     "CommitOutcomeUnknownError",
@@ -108,6 +109,7 @@ __all__ = [
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",
+    "Generated",
     "History",
     "InstanceState",
     "InstrumentedAttribute",
@@ -131,8 +133,10 @@ __all__ = [
     "OperationalError",
     "OverlappingRelationshipsWarning",
     "PendingRollbackError",
+    "PlannedRow",
     "PoolTimeoutError",
     "ProgrammingError",
+    "Reason",
     "ResourceClosedError",
     "Result",
     "Row",
@@ -145,6 +149,7 @@ __all__ = [
     "UniqueViolationError",
     "UnknownAttributeError",
     "UnmappedError",
+    "Why",
     "WrongEventLoopError",
     "aliased",
     "async_sessionmaker",

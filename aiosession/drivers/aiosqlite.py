@@ -355,6 +355,7 @@ def _capabilities(place: Location) -> Capabilities:
         concurrent_reads=place.pragmas.get("journal_mode", "").upper() == "WAL",
         counts_many=True,
         max_parameters=32766 if sqlite3.sqlite_version_info >= (3, 32, 0) else 999,
+        returning_sees_triggers=False,
     )
 
 

@@ -56,6 +56,8 @@ class Capabilities:
     """`Wire.execute_many` knows the total of affected rows."""
     max_parameters: int
     """The most parameters that one statement may have."""
+    returning_sees_triggers: bool = True
+    """RETURNING shows what triggers made of a row."""
 
 
 @dataclass(frozen=True, slots=True)

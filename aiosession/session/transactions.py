@@ -5,14 +5,19 @@ that says what may come next, whatever it raises.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from aiosession.errors import InvalidRequestError
+from aiosession.loading.columns import refresh
 from aiosession.loading.relations import load_relation
 from aiosession.transaction.context import SessionContext
 from aiosession.transaction.unit import SessionTransaction, TransactionState, advance
+from aiosession.unit_of_work.flush import Loaders
 from aiosession.unit_of_work.flush import flush as write_changes
 from aiosession.unit_of_work.flush import plan as make_plan
 from aiosession.unit_of_work.plan import FlushPlan
+
+_LOADERS: Final = Loaders(relation=load_relation, columns=refresh)
 
 
 def begin(ctx: SessionContext, *, join: bool) -> SessionTransaction:
@@ -50,7 +55,7 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
     level.check()
     ctx.allows_lone_write = is_last and not (level.is_nested or level.is_explicit or level.shares)
     try:
-        await write_changes(ctx, objects, load_relation=load_relation)
+        await write_changes(ctx, objects, loaders=_LOADERS)
     except BaseException as error:
         await fail(level, error)
         raise
@@ -58,10 +63,10 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
         ctx.allows_lone_write = False
 
 
-async def plan(ctx: SessionContext) -> FlushPlan:
-    """Return what a flush would send now."""
+async def plan(ctx: SessionContext, objects: Iterable[object] | None = None) -> FlushPlan:
+    """Return what a flush would send now, of all objects or of some."""
     ctx.check_open()
-    return await make_plan(ctx, load_relation=load_relation)
+    return await make_plan(ctx, objects, load_relation=load_relation)
 
 
 async def flush_before_query(ctx: SessionContext) -> None:
