@@ -91,7 +91,7 @@ from aiosession.state.history import History
 from aiosession.state.lifecycle import Lifecycle
 from aiosession.state.transience import make_transient, make_transient_to_detached, was_deleted
 from aiosession.state.view import InstanceState
-from aiosession.unit_of_work.plan import FlushPlan
+from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated, PlannedRow, Reason, Why
 
 __all__ = [
     "AioSessionError",
@@ -105,6 +105,7 @@ __all__ = [
     "AsyncSession",
     "AsyncSessionTransaction",
     "AsyncTransaction",
+    "Batch",
     "CheckViolationError",
     "CircularDependencyError",
     "CommitOutcomeUnknownError",
@@ -117,6 +118,7 @@ __all__ = [
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",
+    "Generated",
     "History",
     "InstanceState",
     "InstrumentedAttribute",
@@ -142,9 +144,11 @@ __all__ = [
     "OverlappingRelationshipsWarning",
     "PartialCommitError",
     "PendingRollbackError",
+    "PlannedRow",
     "PoolTimeoutError",
     "ProgrammingError",
     "Query",
+    "Reason",
     "ReentrantUseError",
     "ResourceClosedError",
     "Result",
@@ -159,6 +163,7 @@ __all__ = [
     "UniqueViolationError",
     "UnknownAttributeError",
     "UnmappedError",
+    "Why",
     "WrongEventLoopError",
     "aliased",
     "async_sessionmaker",

@@ -193,14 +193,22 @@ class FlushError(AioSessionError):
     """Pending changes cannot be written as they are."""
 
 
+_MOST_NAMED: Final = 5
+
+
 class StaleDataError(FlushError):
     """A write matched another number of rows than objects: somebody else changed or deleted them."""
 
-    def __init__(self, *, table: str, operation: str, expected: int, matched: int) -> None:
+    def __init__(self, *, table: str, operation: str, expected: int, matched: int, objects: Sequence[str] = ()) -> None:
+        more = len(objects) - _MOST_NAMED
+        shown = ", ".join(objects[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        who = "rows were" if not objects else f"{shown} was" if len(objects) == 1 else f"some of {shown} were"
         super().__init__(
-            f"{operation} on table {table!r} was expected to match {expected} row(s) and matched {matched}: rows were "
+            f"{operation} on table {table!r} was expected to match {expected} row(s) and matched {matched}: {who} "
             f"changed or deleted elsewhere; roll back, load them again and repeat the change"
         )
+        self.objects: Final = tuple(objects)
+        """The objects whose rows were meant, as text, with the version that was expected."""
         self.table: Final = table
         self.operation: Final = operation
         self.expected: Final = expected

@@ -30,6 +30,8 @@ class MapperOptions:
     version_id_col: Any = None
     version_id_generator: Callable[[Any], Any] | Literal[False] | None = None
     eager_defaults: bool | Literal["auto"] = "auto"
+    confirm_deleted_rows: bool = True
+    batch: bool = True
     column_prefix: str = ""
 
     @classmethod
@@ -67,6 +69,8 @@ def make_mapper(
     _set_primary_key(mapper, options)
     _set_version(mapper, options)
     mapper.eager_defaults = options.eager_defaults
+    mapper.confirm_deleted_rows = options.confirm_deleted_rows
+    mapper.batch = options.batch
     return mapper
 
 

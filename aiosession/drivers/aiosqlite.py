@@ -373,6 +373,7 @@ def _capabilities(place: Location) -> Capabilities:
         copies=False,
         combines_writes=False,
         max_parameters=32766 if sqlite3.sqlite_version_info >= (3, 32, 0) else 999,
+        returning_sees_triggers=False,
     )
 
 

@@ -69,6 +69,8 @@ class Capabilities:
     """Writes of several tables can be members of one WITH clause, which is carried out as a whole or not at all."""
     max_parameters: int
     """The most parameters that one statement may have."""
+    returning_sees_triggers: bool = True
+    """RETURNING shows what triggers made of a row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,9 @@ class Mapper(Generic[T]):
     version_id: ColumnAttribute | None = None
     version_id_generator: Callable[[Any], Any] | Literal[False] | None = None
     eager_defaults: bool | Literal["auto"] = "auto"
+    confirm_deleted_rows: bool = True
+    batch: bool = True
+    """Whether rows share statements; if not, each is sent by itself."""
     incoming: tuple[Relationship, ...] = ()
     by_column: dict[Column[Any], ColumnAttribute] = field(default_factory=dict)
     entity: "EntityRef" = field(init=False)

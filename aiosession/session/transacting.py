@@ -24,10 +24,13 @@ class Transacting(Holding):
             self.context.check_open()
             await transactions.flush(self.context, objects)
 
-    async def plan(self) -> FlushPlan:
-        """Return what a flush would send now, statement by statement with the reason for each; sends nothing of it."""
+    async def plan(self, objects: Iterable[object] | None = None) -> FlushPlan:
+        """Return what a flush would send now, statement by statement with the reason for each; sends nothing of it.
+
+        What cascades need to know is loaded for it. With *objects*, what ``flush(objects)`` would send.
+        """
         with self.context.guard.enter("plan"):
-            return await transactions.plan(self.context)
+            return await transactions.plan(self.context, objects)
 
     async def commit(self) -> None:
         """Flush and commit; savepoints that are open are committed with the rest."""

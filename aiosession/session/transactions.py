@@ -9,14 +9,17 @@ from typing import Final
 
 from aiosession.drivers.protocol import TransactionOptions
 from aiosession.errors import FlushError, InvalidRequestError
+from aiosession.loading.columns import refresh
 from aiosession.loading.relations import load_relation
 from aiosession.session import announcing
 from aiosession.transaction.context import SessionContext
 from aiosession.transaction.unit import SessionTransaction, TransactionState, advance
+from aiosession.unit_of_work.flush import Loaders
 from aiosession.unit_of_work.flush import flush as write_changes
 from aiosession.unit_of_work.flush import plan as make_plan
 from aiosession.unit_of_work.plan import FlushPlan
 
+_LOADERS: Final = Loaders(relation=load_relation, columns=refresh)
 _MOST_FLUSHES: Final = 100
 """How often handlers may leave something to write before a commit gives up: then they always will."""
 
@@ -65,7 +68,7 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
     is_lone = is_last and not (level.is_nested or level.is_explicit or level.shares)
     ctx.allows_lone_write = is_lone and not ctx.listens("after_begin")
     try:
-        await write_changes(ctx, objects, load_relation=load_relation, flushing=flushing)
+        await write_changes(ctx, objects, loaders=_LOADERS, flushing=flushing)
         await announcing.flushed(ctx, flushing)
     except BaseException as error:
         await fail(ctx, level, error)
@@ -74,10 +77,10 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
         ctx.allows_lone_write = False
 
 
-async def plan(ctx: SessionContext) -> FlushPlan:
-    """Return what a flush would send now."""
+async def plan(ctx: SessionContext, objects: Iterable[object] | None = None) -> FlushPlan:
+    """Return what a flush would send now, of all objects or of some."""
     ctx.check_open()
-    return await make_plan(ctx, load_relation=load_relation)
+    return await make_plan(ctx, objects, load_relation=load_relation)
 
 
 async def flush_before_query(ctx: SessionContext) -> None:

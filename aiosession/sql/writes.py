@@ -18,7 +18,9 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Dialect,
+    Float,
     Insert,
+    Numeric,
     String,
     Table,
     TypeDecorator,
@@ -35,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy import Enum as EnumType
 from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.dialects.postgresql import BIT
+from sqlalchemy.sql.elements import Null
 from sqlalchemy.sql.selectable import NamedFromClause
 from sqlalchemy.sql.type_api import TypeEngine
 from sqlalchemy.types import NullType
@@ -174,7 +177,7 @@ class WriteStatements:
                 None if name in places else constant_of(processed[name], own.get(name))
                 for name in core.positions(compiled)
             ),
-            processors=tuple(bind_processor(item.type, self.dialect) for item in inputs),
+            processors=tuple(_input_processor(item.type, self.dialect) for item in inputs),
             result_processors=tuple(result_processor(item.type, self.dialect) for item in shape.returning),
         )
 
@@ -198,6 +201,27 @@ def parameter_name(place: int) -> str:
     """Return the name of a parameter of a write statement."""
     # Core reserves the names of columns in INSERT and UPDATE
     return f"aio_{place}"
+
+
+def _input_processor(type_: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    """Return how values of a column are converted; for types in which None is a value, ``null()`` is NULL."""
+    processor = bind_processor(type_, dialect)
+    if dialect.name == "sqlite" and isinstance(type_, Numeric | Float):
+        return _without_nan(processor)
+    if not type_.should_evaluate_none:
+        return processor
+    return lambda value: None if isinstance(value, Null) else value if processor is None else processor(value)
+
+
+def _without_nan(processor: Processor | None) -> Processor:
+    """Refuse NaN, which SQLite makes NULL without a word."""
+
+    def process(value: Any) -> object:
+        if value is not None and value != value:
+            raise ValueError("SQLite has no NaN and would store NULL")
+        return value if processor is None else processor(value)
+
+    return process
 
 
 def constant_of(value: object, processor: object) -> object:

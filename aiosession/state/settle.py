@@ -123,12 +123,13 @@ def record_inserted(
 
 
 def record_unknown(frame: Frame, state: EntityState, names: Iterable[str]) -> None:
-    """Remove values that are no longer known, and note how to undo it."""
+    """Remove values that are no longer known, and note how to undo it; the next awaited touch reads them."""
     names = list(names)
     record_generated(frame, state, dict.fromkeys(names, NO_VALUE))
     values = state.values()
     for name in names:
         values.pop(name, None)
+    state.expired = {*(state.expired or ()), *names}
 
 
 def set_loaded(state: EntityState, key: str, value: object) -> None:

@@ -60,9 +60,15 @@ def _explain(state: EntityState, attribute: ColumnAttribute | Relationship) -> E
             "its value is stale, and this session refuses to read stale values",
             f"{calls}; `await session.refresh_all()` reads all stale objects again",
         )
-    if isinstance(attribute, ColumnAttribute) and state.inserted_here and not attribute.deferred:
+    if isinstance(attribute, ColumnAttribute) and _is_made_by_database(state, attribute):
         return Explanation("the database made its value and it was not fetched", calls)
     return Explanation(_reason(attribute), f"{calls}, or add {_loading_option(attribute, path)} to the query")
+
+
+def _is_made_by_database(state: EntityState, attribute: ColumnAttribute) -> bool:
+    """Whether a flush has left the value unknown: it is stale, and nothing is known that could be stale."""
+    is_unknown = state.expired is not None and attribute.key in state.expired
+    return is_unknown or (state.inserted_here and not attribute.deferred)
 
 
 def _reason(attribute: ColumnAttribute | Relationship) -> str:

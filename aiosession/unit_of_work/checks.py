@@ -1,15 +1,20 @@
-"""Refuse values that their columns cannot hold, before anything is sent.
+"""Refuse values that their columns cannot hold, before anything is sent; and find the one that a database refused.
 
-Only what is wrong on every database is refused here; the rest is for the type's processor, the driver and the database.
+Only what is wrong on every database, and quickly seen, is refused beforehand; the rest is for the type's processor, the
+driver and the database, whose error then gets the name of the attribute.
 """
 
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from json import dumps
+from math import isinf
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    JSON,
+    BigInteger,
     Boolean,
     ClauseElement,
     Date,
@@ -19,6 +24,7 @@ from sqlalchemy import (
     Interval,
     LargeBinary,
     Numeric,
+    SmallInteger,
     String,
     Time,
     Uuid,
@@ -35,6 +41,7 @@ _ACCEPTED: Final[tuple[tuple[type[TypeEngine[Any]], tuple[type, ...]], ...]] = (
     (Boolean, (bool, int)),
     (Integer, (int,)),
     (Float, (int, float, Decimal)),
+    (Numeric, (int, float, Decimal, str)),
     (String, (str,)),
     (DateTime, (datetime,)),
     (Date, (date,)),
@@ -44,7 +51,7 @@ _ACCEPTED: Final[tuple[tuple[type[TypeEngine[Any]], tuple[type, ...]], ...]] = (
     (LargeBinary, (bytes, bytearray, memoryview)),
 )
 _HARMLESS: Final = frozenset({type(None), type(NULL), Generated})
-_PROTOCOLS: Final[dict[type, str]] = {Integer: "__index__", Float: "__float__"}
+_PROTOCOLS: Final[dict[type, str]] = {Integer: "__index__", Float: "__float__", Numeric: "__float__"}
 _verdicts: Final[dict[tuple[type, type], bool]] = {}
 
 
@@ -90,6 +97,73 @@ def _reader(type_: TypeEngine[Any]) -> Callable[[str], object] | None:
     if isinstance(type_, Uuid):
         return UUID
     return Decimal if isinstance(type_, Numeric) else None
+
+
+def complaint(type_: TypeEngine[Any], value: object) -> str | None:
+    """Say what a database that refused to take some value may have against this one; None if nothing is to be seen."""
+    for family, complain in _COMPLAINTS:
+        if isinstance(type_, family):
+            return complain(type_, value)
+    return None
+
+
+def _of_integer(type_: Any, value: object) -> str | None:
+    bits = 16 if isinstance(type_, SmallInteger) else 64 if isinstance(type_, BigInteger) else 32
+    is_out = isinstance(value, int) and not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1)
+    return f"it does not fit in {bits} bits" if is_out else None
+
+
+def _of_text(type_: Any, value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if "\0" in value:
+        return "it contains the character NUL"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "it contains half of a surrogate pair, which is no character"
+    if type_.length is not None and len(value) > type_.length:
+        return f"it is {len(value)} characters long, and the column takes {type_.length}"
+    return None
+
+
+def _of_number(type_: Any, value: object) -> str | None:
+    try:
+        number = Decimal(value)  # type: ignore[arg-type]  # whatever it is: what cannot be converted is the answer
+        if not number.is_finite():
+            return "it is not finite"
+        if type_.precision is not None and not isinstance(type_, Float):
+            whole = type_.precision - (type_.scale or 0)
+            if abs(number.quantize(Decimal(1).scaleb(-(type_.scale or 0)))) >= 10**whole:
+                return f"it has more than {whole} digits before the point"
+    except (ArithmeticError, TypeError, ValueError):
+        return "it is no number, or too large a one"
+    return "it is too large" if isinf(float(number)) else None
+
+
+def _of_moment(type_: Any, value: object) -> str | None:
+    if not isinstance(value, datetime):
+        return None
+    if value.tzinfo is not None and not type_.timezone:
+        return "it has a time zone, and the column has none: say DateTime(timezone=True), or take the zone off"
+    return None
+
+
+def _of_json(_type: Any, value: object) -> str | None:
+    try:
+        text = dumps(value, allow_nan=False, default=str)
+    except (TypeError, ValueError):
+        return "it contains NaN or infinity, which JSON does not know"
+    return "it contains the character NUL" if "\\u0000" in text else None
+
+
+_COMPLAINTS: Final[tuple[tuple[type[TypeEngine[Any]], Callable[[Any, object], str | None]], ...]] = (
+    (Integer, _of_integer),
+    (EnumType, lambda _type, _value: None),
+    (String, _of_text),
+    (Numeric, _of_number),
+    (Float, _of_number),
+    (DateTime, _of_moment),
+    (JSON, _of_json),
+)
 
 
 def is_expression_type(kind: type) -> bool:

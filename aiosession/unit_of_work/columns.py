@@ -1,11 +1,21 @@
 """How does each column of a mapper get its value when a row is written? Worked out once per mapper."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from sqlalchemy import JSON, Column, ColumnDefault, ColumnElement, Identity, Integer, literal_column, null
+from sqlalchemy import (
+    Column,
+    ColumnDefault,
+    ColumnElement,
+    FetchedValue,
+    Identity,
+    Integer,
+    literal,
+    literal_column,
+    null,
+)
 from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.sql.type_api import TypeEngine
 
@@ -66,6 +76,8 @@ class ColumnRole:
     is_primary_key: bool
     absent: object
     """What is written if the object has no value: None, or SQL NULL for types in which None is a value."""
+    given_none: ColumnElement[Any] | None = None
+    """What is written for None that was given, where it is a value and a default stands for what was not given."""
     constant: object = None
     compute: Compute | None = None
     compares_plainly: bool = False
@@ -93,6 +105,8 @@ class MapperColumns:
     """Attributes that the database changes at every UPDATE."""
     fetched: tuple[ColumnRole, ...]
     """Columns whose values the database makes at INSERT if none is given: all candidates for RETURNING."""
+    made_version: ColumnRole | None
+    """The version column, if the database counts it."""
     numbered: Column[Any] | None
     """The column whose values the database counts up, if there is one and it can be relied on."""
 
@@ -118,28 +132,46 @@ def _work_out(mapper: AnyMapper) -> MapperColumns:
             and not column.default.is_clause_element
         ]
     )
+    by_key = {role.key: role for role in roles if role.key}
+    made_version = _made_version(mapper, by_key)
     return MapperColumns(
         roles=roles,
-        by_key={role.key: role for role in roles if role.key},
+        by_key=by_key,
         server=tuple(role for role in roles if role.source is Source.SERVER),
         required=frozenset(role.key for role in roles if role.is_primary_key and role.source is Source.NOWHERE),
         on_update=tuple(_update_role(each) for each in attributes if _is_client_default(each.column.onupdate)),
-        unknown_after_update=tuple(each.key for each in attributes if _changes_at_update(each.column)),
+        unknown_after_update=tuple(
+            each.key
+            for each in attributes
+            if _changes_at_update(each.column) or (made_version is not None and each.key == made_version.key)
+        ),
+        made_version=made_version,
         fetched=tuple(role for role in roles if role.source in {Source.SERVER, Source.ALWAYS_SERVER}),
         numbered=numbered_column(mapper),
     )
 
 
+def _made_version(mapper: AnyMapper, by_key: Mapping[str, ColumnRole]) -> ColumnRole | None:
+    version = mapper.version_id
+    if version is None or mapper.version_id_generator is not False:
+        return None
+    made_by: Any = version.column.server_default
+    is_made = version.column.server_onupdate is not None or type(made_by) is FetchedValue or version.column.system
+    return by_key[version.key] if is_made else None
+
+
 def _role(column: Column[Any], attribute: ColumnAttribute | None) -> ColumnRole:
     default = column.default
     is_client = _is_client_default(default)
-    absent = NULL if isinstance(column.type, JSON) and not column.type.none_as_null else None
+    has_none = bool(column.type.should_evaluate_none)
+    has_default = default is not None or column.server_default is not None
     return ColumnRole(
         key="" if attribute is None else attribute.key,
         column=column,
         source=Source.CLIENT if is_client else _source(column),
         is_primary_key=attribute is not None and attribute.is_primary_key,
-        absent=None if is_client or column.server_default is not None else absent,
+        absent=NULL if has_none and not has_default else None,
+        given_none=literal(None, column.type) if has_none and has_default else None,
         constant=_constant(default),
         compute=_compute(default),
         compares_plainly=type(column.type).compare_values is TypeEngine.compare_values,

@@ -16,10 +16,21 @@ from aiosession.drivers.protocol import Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import DatabaseError, DataError, FlushError, StaleDataError
 from aiosession.sql.combined import CombinedStatement, Member, combined_statement, stale_member
+from aiosession.sql.keys import asked_at_once, counts_by_itself
 from aiosession.sql.writes import SchemaMap, WriteKind, WriteShape, WriteStatement, write_statements
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext
+from aiosession.unit_of_work.checks import complaint
 from aiosession.unit_of_work.columns import columns_of
+from aiosession.unit_of_work.fetching import (
+    can_return,
+    fetchable,
+    key_question,
+    missing_keys,
+    unknown_key,
+    wanted_at_once,
+    with_keys,
+)
 from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated
 
 ReturnedRow = tuple[object, ...]
@@ -33,6 +44,7 @@ class Form(Enum):
     MANY = "a statement per row, nothing comes back"
     EACH = "a statement per row, rows come back"
     EXPRESSION = "one row with SQL expressions"
+    KEYED = "keys are asked for apart from the rows, which return nothing"
 
 
 _MOST_LONE_ROWS: Final = 10_000
@@ -102,11 +114,14 @@ async def execute_plan(ctx: SessionContext, plan: FlushPlan) -> Outcome:
             outcome.written += await _send_combined(ctx, combined, dispatches)
             return outcome
         is_lone = False
-    is_lone = is_lone and all(each.form in _SINGLE for each in dispatches)
+    is_lone = is_lone and all(map(_is_lone, dispatches))
     for dispatch in dispatches:
         batch = dispatch.batch
         _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=is_lone)
-        written = await _send(dispatch, wire, outcome)
+        try:
+            written = await _send(dispatch, wire, outcome)
+        except DataError as error:
+            raise _named(batch, outcome, error) from error
         outcome.written.append(written)
         _note_made(plan.awaited, written, outcome)
     return outcome
@@ -121,7 +136,7 @@ def _combined(dispatches: Sequence[Dispatch]) -> CombinedStatement | None:
     members: list[Member] = []
     for each in dispatches:
         batch = each.batch
-        if each.engine is not engine or each.statement is None or batch.deferred or each.form not in _SINGLE:
+        if each.engine is not engine or each.statement is None or batch.deferred or not _is_lone(each):
             return None
         is_counted = batch.is_counted and (batch.kind is not WriteKind.INSERT or bool(batch.shape.returning))
         members.append(Member(batch.shape, each.form is Form.ARRAYS, is_counted))
@@ -164,10 +179,20 @@ def _written(dispatch: Dispatch, rows: Sequence[ReturnedRow]) -> Written:
     return Written(batch, batch.values, _in_order(batch, batch.values, dispatch.statement.results(rows)))
 
 
+def _is_lone(dispatch: Dispatch) -> bool:
+    """Whether a batch is one statement, after which nothing is read."""
+    return dispatch.form in _SINGLE and not wanted_at_once(dispatch.batch)
+
+
 # Making ready ---------------------------------------------------------------------------------------------------------
 
 
-def _dispatch(batch: Batch, engine: AsyncEngine) -> Dispatch:
+def _dispatch(planned: Batch, engine: AsyncEngine) -> Dispatch:
+    batch = fetchable(planned, engine)
+    if batch.returned and not can_return(batch, engine):
+        if batch.kind is not WriteKind.INSERT:
+            raise unknown_key(batch)
+        return Dispatch(batch, engine, Form.KEYED, None, [])
     if batch.statement is not None:
         return Dispatch(batch, engine, Form.EXPRESSION, None, [])
     form, shape = _form(batch, engine)
@@ -176,7 +201,7 @@ def _dispatch(batch: Batch, engine: AsyncEngine) -> Dispatch:
     if statement is None:
         raise FlushError(f"{batch.kind.value} on table {batch.table.name!r} cannot be sent as arrays")
     processed = [
-        None if place in batch.deferred else _converted(batch, statement, place, values)
+        None if place in batch.deferred else _converted(batch, engine, statement, place, values)
         for place, values in enumerate(batch.values)
     ]
     return Dispatch(batch, engine, form, statement, processed)
@@ -209,31 +234,57 @@ def _can_tell_rows_apart(batch: Batch) -> bool:
     if not shape.returning or mapper is None:
         return True
     if batch.kind is not WriteKind.INSERT:
-        return False
+        return set(shape.returning).issuperset(mapper.primary_key)
     if _counted_up(batch) is not None:
         return True
     return set(shape.columns).issuperset(mapper.primary_key)
 
 
-def _converted(batch: Batch, statement: WriteStatement, place: int, values: list[Any]) -> list[Any]:
+def _converted(
+    batch: Batch, engine: AsyncEngine, statement: WriteStatement, place: int, values: list[Any]
+) -> list[Any]:
     try:
         return statement.process(place, values)
     except Exception as error:
-        raise _refused(batch, statement, place, values) from error
+        hidden = engine.statements.hide_parameters
+        raise _refused(batch, statement, place, values, hidden=hidden) from (None if hidden else error)
 
 
-def _refused(batch: Batch, statement: WriteStatement, place: int, values: list[Any]) -> DataError:
+def _refused(batch: Batch, statement: WriteStatement, place: int, values: list[Any], *, hidden: bool) -> DataError:
     """Return the error for the value that its type could not convert."""
-    column = statement.inputs[place]
-    mapper = batch.mapper
-    is_mapped = mapper is not None and column in mapper.by_column
-    name = f"{mapper.name}.{mapper.by_column[column].key}" if mapper is not None and is_mapped else str(column)
+    name = _name_of(batch, statement.inputs[place])
     for value in values:
         try:
             statement.process(place, [value])
         except Exception as error:
-            return DataError(statement.sql, (value,), TypeError(f"{name} cannot hold {value!r}: {error}"))
+            why = "" if hidden else f": {error}"
+            reason = TypeError(f"{name} cannot hold {_shown(value, hidden=hidden)}{why}")
+            return DataError(statement.sql, (value,), reason, hide_parameters=hidden)
     return DataError(statement.sql, None, TypeError(f"{name} cannot hold one of its values"))
+
+
+def _shown(value: object, *, hidden: bool) -> str:
+    return f"a value of type {type(value).__name__}" if hidden else repr(value)
+
+
+def _name_of(batch: Batch, column: Column[Any]) -> str:
+    """Name the attribute that holds a column, or the column if none does."""
+    mapper = batch.mapper
+    attribute = None if mapper is None else mapper.by_column.get(column)
+    return str(column) if attribute is None else f"{attribute.mapper.name}.{attribute.key}"
+
+
+def _named(batch: Batch, outcome: Outcome, error: DataError) -> DataError:
+    """Return an error that names the attribute and the value that a database refused, where that can be seen."""
+    for column, values in zip((*batch.shape.columns, *batch.shape.match), batch.values, strict=True):
+        for value in (outcome.made.get(each) if type(each) is Generated else each for each in values):
+            reason = None if value is None else complaint(column.type, value)
+            if reason is not None:
+                name = _name_of(batch, column)
+                hidden = error.hide_parameters
+                what = ValueError(f"{name} cannot hold {_shown(value, hidden=hidden)}: {reason}")
+                return DataError(error.statement, (value,), what, hide_parameters=hidden)
+    return error
 
 
 # Sending --------------------------------------------------------------------------------------------------------------
@@ -241,6 +292,8 @@ def _refused(batch: Batch, statement: WriteStatement, place: int, values: list[A
 
 async def _send(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
     batch = dispatch.batch
+    if dispatch.form is Form.KEYED:
+        return await _send_keyed(dispatch, wire, outcome)
     values = [
         outcome.resolve(column) if place in batch.deferred else column for place, column in enumerate(batch.values)
     ]
@@ -248,7 +301,7 @@ async def _send(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
         return await _send_expression(dispatch, wire, values)
     statement = dispatch.statement
     processed = [
-        _converted(batch, statement, place, values[place]) if column is None else column
+        _converted(batch, dispatch.engine, statement, place, values[place]) if column is None else column
         for place, column in enumerate(dispatch.processed)
     ]
     if dispatch.form is Form.EACH:
@@ -291,6 +344,43 @@ async def _send_expression(dispatch: Dispatch, wire: Wire, values: Sequence[list
     return Written(batch, values, rows)
 
 
+async def _send_keyed(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
+    """Send rows that return nothing, with keys that the database made before; or that it counts as rows come in."""
+    batch, engine = dispatch.batch, dispatch.engine
+    missing = missing_keys(batch)
+    if len(missing) == 1 and missing[0] not in batch.expressions and counts_by_itself(missing[0], engine.dialect):
+        return await _send_counted(dispatch, wire, outcome)
+    made: list[list[Any]] = []
+    for column in missing:
+        schemas = _schemas(engine)
+        question = key_question(batch, column, engine, schemas)
+        at_once = asked_at_once(question, batch.count, engine.dialect)
+        statement = question if at_once is None else at_once
+        compiled, extracted = engine.statements.compile(statement, schema_translate_map=schemas)
+        sql, parameters = compiled.bind(None, extracted)
+        found = await wire.fetch_each(sql, [parameters] * (batch.count if at_once is None else 1))
+        made.append([value for rows in found for (value,) in compiled.process(rows)])
+    return await _send(_dispatch(with_keys(batch, missing, made), engine), wire, outcome)
+
+
+async def _send_counted(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
+    """Send rows one by one and ask for the number that each one got."""
+    batch, engine = dispatch.batch, dispatch.engine
+    rows: list[ReturnedRow] = []
+    values: list[list[Any]] = [[] for _ in batch.values]
+    silent = replace(batch, shape=replace(batch.shape, returning=()), returned=())
+    for number in range(batch.count):
+        row = tuple([column[number]] for column in batch.values)
+        one = replace(silent, values=row, count=1, states=[batch.states[number]])
+        written = await _send(_dispatch(one, engine), wire, outcome)
+        for column, (value,) in zip(values, written.values, strict=True):
+            column.append(value)
+        rows += [tuple(row) for row in await wire.fetch("SELECT last_insert_rowid()")]
+    (key,) = missing_keys(batch)
+    name = batch.returned[batch.shape.returning.index(key)]
+    return Written(replace(batch, returned=(name,)), values, rows)
+
+
 def _check(batch: Batch, matched: int) -> None:
     if not batch.is_counted or matched in (-1, batch.count):
         return
@@ -300,7 +390,24 @@ def _check(batch: Batch, matched: int) -> None:
 
 
 def _stale(batch: Batch, matched: int) -> StaleDataError:
-    return StaleDataError(table=batch.table.fullname, operation=batch.kind.value, expected=batch.count, matched=matched)
+    return StaleDataError(
+        table=batch.table.fullname,
+        operation=batch.kind.value,
+        expected=batch.count,
+        matched=matched,
+        objects=_described(batch),
+    )
+
+
+def _described(batch: Batch) -> list[str]:
+    """Name the objects of a batch, with the version that each row was expected to have."""
+    version = None if batch.mapper is None else batch.mapper.version_id
+    if version is None or version.column not in batch.shape.match:
+        return [state.describe() for state in batch.states]
+    versions = batch.values[len(batch.shape.columns) + batch.shape.match.index(version.column)]
+    return [
+        f"{state.describe()} with {version.key}={value!r}" for state, value in zip(batch.states, versions, strict=True)
+    ]
 
 
 # What comes back ------------------------------------------------------------------------------------------------------
@@ -320,13 +427,17 @@ def _in_order(batch: Batch, values: Sequence[list[Any]], rows: list[ReturnedRow]
         return sorted(rows, key=itemgetter(places[numbered]))
     key = () if mapper is None else mapper.primary_key
     by_key = {tuple([row[places[column]] for column in key]): row for row in rows}
-    written = dict(zip(batch.shape.columns, values, strict=False))
+    split = len(batch.shape.columns)
+    written = dict(zip(batch.shape.match, values[split:], strict=True))
+    written.update(zip(batch.shape.columns, values, strict=False))
     return [by_key.get(sent) for sent in zip(*(written[column] for column in key), strict=True)]
 
 
 def _counted_up(batch: Batch) -> Column[Any] | None:
     """Return the column by which returned rows can be sorted: the database counts it up and tells the numbers."""
-    numbered = None if batch.mapper is None else columns_of(batch.mapper).numbered
+    if batch.mapper is None or batch.kind is not WriteKind.INSERT:
+        return None
+    numbered = columns_of(batch.mapper).numbered
     is_told = numbered in set(batch.shape.returning) and numbered not in set(batch.shape.columns)
     return numbered if is_told else None
 
@@ -334,7 +445,7 @@ def _counted_up(batch: Batch) -> Column[Any] | None:
 def _note_made(awaited: Mapping[EntityState, Sequence[Generated]], written: Written, outcome: Outcome) -> None:
     """Take down the values that later rows wait for."""
     batch = written.batch
-    if not awaited or batch.kind is not WriteKind.INSERT or batch.mapper is None:
+    if not awaited or batch.mapper is None:
         return
     by_column = batch.mapper.by_column
     sent = {by_column[column].key: place for place, column in enumerate(batch.shape.columns) if column in by_column}

@@ -1,38 +1,49 @@
 """Write the pending changes of a session: gather, plan, execute, settle."""
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from aiosession.mapping.mapper import Relationship
+from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.state.moves import announce
 from aiosession.state.state import EntityState
 from aiosession.transaction.context import SessionContext
 from aiosession.unit_of_work import announcing
 from aiosession.unit_of_work.announcing import FlushContext
-from aiosession.unit_of_work.execute import execute_plan, route
+from aiosession.unit_of_work.execute import Outcome, execute_plan, route
+from aiosession.unit_of_work.fetching import wanted_at_once
 from aiosession.unit_of_work.plan import FlushPlan
 from aiosession.unit_of_work.planning import make_plan
 from aiosession.unit_of_work.settle import changes_seen, settle
 from aiosession.unit_of_work.worklist import gather
 
+LoadColumns = Callable[[SessionContext, Sequence[EntityState], Sequence[str]], Coroutine[Any, Any, object]]
+"""How values are read that did not come back with the rows: ``aiosession.loading.columns.refresh``."""
 LoadRelation = Callable[[SessionContext, Sequence[EntityState], Relationship], Coroutine[Any, Any, None]]
 """How relations that cascades need are loaded: ``aiosession.loading.relations.load_relation``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """How a flush reads what it needs: it does not know how rows become objects."""
+
+    relation: LoadRelation
+    columns: LoadColumns
 
 
 async def flush(
     ctx: SessionContext,
     objects: Iterable[object] | None = None,
     *,
-    load_relation: LoadRelation,
+    loaders: Loaders,
     flushing: FlushContext | None = None,
 ) -> FlushPlan:
     """Write everything that is pending, or what concerns *objects*; objects are left as they were if it fails.
 
     With ``ctx.allows_lone_write`` a plan of one statement is sent without BEGIN, where nothing could need undoing.
     """
-    work = await gather(ctx.workspace, partial(load_relation, ctx), objects)
+    work = await gather(ctx.workspace, partial(loaders.relation, ctx), objects)
     is_heard = flushing is not None or announcing.is_heard(work)
     if is_heard:
         await announcing.before_writing(ctx, work)
@@ -44,7 +55,20 @@ async def flush(
     settle(work, plan, outcome, seen)
     if ctx.workspace.moves:
         announce(ctx.workspace)
+    await _fetch_unknown(ctx, outcome, loaders.columns)
     return plan
+
+
+async def _fetch_unknown(ctx: SessionContext, outcome: Outcome, load_columns: LoadColumns) -> None:
+    """Read what did not come back with the rows, where the mapper says that it is wanted at once."""
+    wanted: dict[tuple[AnyMapper, tuple[str, ...]], list[EntityState]] = {}
+    for written in outcome.written:
+        batch = written.batch
+        names = wanted_at_once(batch)
+        if names and batch.mapper is not None:
+            wanted.setdefault((batch.mapper, names), []).extend(batch.states)
+    for (_, names), states in wanted.items():
+        await load_columns(ctx, states, names)
 
 
 async def plan(

@@ -84,6 +84,12 @@ class Inserting:
                 self.values[role] = values
                 if key:
                     self.seen.append((key, values))
+                if role.given_none is not None and None in values:
+                    self.values[role] = [
+                        role.given_none if value is None and key in each else value
+                        for value, each in zip(values, dicts, strict=True)
+                    ]
+                    self.changed.add(role)
 
     def _own(self, key: str) -> list[Any]:
         """Return the values of a column, ready to be overwritten."""
@@ -292,7 +298,7 @@ class _Rows:
         mapper, written = self.inserting.mapper, set(self.written)
         missing = [role for role in self.inserting.columns.fetched if role not in written and role.key]
         if not mapper.eager_defaults:
-            missing = [role for role in missing if role.is_primary_key]
+            missing = [role for role in missing if role.is_primary_key or role is self.inserting.columns.made_version]
         if not missing or any(role.column is self.inserting.columns.numbered for role in missing):
             return missing
         # Rows are told apart by their keys.
@@ -338,6 +344,7 @@ class _ExpressionRow(_Rows):
             batch,
             shape=replace(batch.shape, returning=returning),
             statement=statement,
+            expressions=special,
             returned=tuple(names_of(self.inserting.mapper, returning)),
         )
 

@@ -38,6 +38,8 @@ class Links:
     """Foreign keys written by UPDATEs of their own, after all rows are there."""
     connected: dict[Association, list[tuple[EntityState, EntityState]]] = field(default_factory=dict)
     disconnected: dict[Association, list[tuple[EntityState, EntityState]]] = field(default_factory=dict)
+    moved: dict[Association, list[tuple[EntityState, EntityState]]] = field(default_factory=dict)
+    """Pairs that stay and one of which gets another key."""
 
     def add(self, link: Link) -> None:
         """Take in a foreign key; a later one for the same column wins, and what refers again is not released."""
@@ -62,7 +64,7 @@ def find_links(work: Worklist) -> Links:
         _add(work, links, state)
     if any(each.associations for each in relations.values()):
         _disconnect_deleted(work, links)
-    if any(each.following for each in relations.values()):
+    if any(each.following or each.associations for each in relations.values()):
         for state in work.updates:
             if has_new_key(state):
                 _follow_key(work, links, state)
@@ -152,6 +154,11 @@ def _follow_key(work: Worklist, links: Links, state: EntityState) -> None:
             other = state_of(member)
             if work.is_present(other) and other not in work.deletes:
                 links.add(Link(other, child, state, reason))
+    for association in relations_of(state.mapper).associations:
+        if association.is_followed:
+            came = {id(member) for member in added(state, association.relationship)}
+            kept = [each for each in current(state, association.relationship) if id(each) not in came]
+            links.moved.setdefault(association, []).extend((state, state_of(member)) for member in kept)
 
 
 def check_present(work: Worklist, state: EntityState, relationship: Relationship, other: EntityState) -> bool:

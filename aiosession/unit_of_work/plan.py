@@ -5,16 +5,17 @@ can give stand in it as :class:`Generated`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Table
+from sqlalchemy import ClauseElement, Column, Table
 from typing_extensions import override
 
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.writes import Write, WriteKind, WriteShape
 from aiosession.state.state import EntityState
+from aiosession.state.values import is_expression
 
 
 class Why(Enum):
@@ -58,13 +59,16 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a batch: values by column name, what identifies it, and why it is written."""
+class PlannedRow:
+    """One row of a plan: what is written, by column name; what identifies the row; and why it is written."""
 
+    kind: WriteKind
+    table: Table
     values: Mapping[str, object]
     match: Mapping[str, object]
     reason: Reason
-    state: EntityState | None
+    obj: Any
+    """The object whose row it is; None for rows of a table that only connects, and once the object is gone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +89,8 @@ class Batch:
     """One per row, or one for all."""
     statement: Write | None = None
     """For one row some of whose values are SQL expressions: a statement with these, which gets the others added."""
+    expressions: Mapping[Column[Any], Any] = field(default_factory=dict)
+    """The SQL expressions in that statement."""
     deferred: frozenset[int] = frozenset()
     """Places of ``values`` in which a :class:`Generated` has to be resolved."""
     is_counted: bool = True
@@ -109,18 +115,37 @@ class Batch:
         """The table that is written."""
         return self.shape.table
 
+    def split(self) -> list["Batch"]:
+        """Return one batch per row."""
+        if self.count == 1:
+            return [self]
+        return [
+            replace(
+                self,
+                values=tuple([column[number]] for column in self.values),
+                count=1,
+                states=self.states[number : number + 1],
+                reasons=self.reasons[number : number + 1] if len(self.reasons) > 1 else self.reasons,
+                seen=tuple((key, column[number : number + 1]) for key, column in self.seen),
+            )
+            for number in range(self.count)
+        ]
+
     @property
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PlannedRow]:
         """The rows one by one, for people."""
         split = len(self.shape.columns)
         names = [column.name for column in (*self.shape.columns, *self.shape.match)]
+        special = {column.name: value for column, value in self.expressions.items()}
         for number in range(self.count):
             row = [values[number] for values in self.values]
-            yield Row(
-                values=dict(zip(names[:split], row[:split], strict=True)),
+            yield PlannedRow(
+                kind=self.kind,
+                table=self.table,
+                values=dict(zip(names[:split], row[:split], strict=True)) | special,
                 match=dict(zip(names[split:], row[split:], strict=True)),
                 reason=self.reasons[number if len(self.reasons) > 1 else 0],
-                state=self.states[number] if self.states else None,
+                obj=self.states[number]() if self.states else None,
             )
 
 
@@ -135,11 +160,27 @@ class FlushPlan:
     """What stands for values that the database is going to make, by object."""
     replaced: Mapping[EntityState, EntityState] = field(default_factory=dict)
     """New objects whose rows are those of deleted objects with the same key."""
+    followed: Mapping[EntityState, Mapping[str, Any]] = field(default_factory=dict)
+    """Objects whose foreign keys the database changes, with what they get, because they refer to a key that changes."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
         return not self.batches
+
+    @property
+    def rows(self) -> Iterator[PlannedRow]:
+        """All rows, in the order in which they are written."""
+        for batch in self.batches:
+            yield from batch.rows
+
+    @property
+    def by_bind(self) -> dict[str, list[Batch]]:
+        """The batches of each database, by its URL (without password)."""
+        found: dict[str, list[Batch]] = {}
+        for batch, bind in zip(self.batches, self.binds, strict=True):
+            found.setdefault(bind, []).append(batch)
+        return found
 
     @property
     def needs_transaction(self) -> bool:
@@ -164,25 +205,39 @@ class FlushPlan:
         if not self.batches:
             return "nothing to write"
         lines: list[tuple[str, ...]] = [("#", "statement", "rows", "columns", "because", *(["bind"] * self._is_split))]
-        lines += [self._line(number, batch) for number, batch in enumerate(self.batches, 1)]
+        chosen, left_out = self._shown()
+        lines += [self._line(number) for number in chosen]
         widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
         lines.insert(1, tuple("-" * width for width in widths))
-        return "\n".join(
+        shown = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        )
+        ]
+        if left_out:
+            shown.insert(2 + _FIRST_LINES, left_out)
+        return "\n".join(shown)
 
     @property
     def _is_split(self) -> bool:
         return len(set(self.binds)) > 1
 
-    def _line(self, number: int, batch: Batch) -> tuple[str, ...]:
+    def _shown(self) -> tuple[Sequence[int], str]:
+        """Return the batches to print, and what stands for the others in the middle of a long plan."""
+        count = len(self.batches)
+        if count <= _FIRST_LINES + _LAST_LINES + 1:
+            return range(count), ""
+        middle = range(_FIRST_LINES, count - _LAST_LINES)
+        rows = sum(self.batches[number].count for number in middle)
+        return [*range(_FIRST_LINES), *range(middle.stop, count)], f"…  {len(middle)} more statements with {rows} rows"
+
+    def _line(self, number: int) -> tuple[str, ...]:
+        batch = self.batches[number]
         return (
-            str(number),
+            str(number + 1),
             f"{batch.kind.value} {batch.table.fullname}",
             str(batch.count),
-            _columns(batch),
-            _because(batch),
-            *([self.binds[number - 1]] if self._is_split else ()),
+            _shortened(_columns(batch), _LONGEST_CELL),
+            _shortened(_because(batch), _LONGEST_CELL),
+            *([self.binds[number]] if self._is_split else ()),
         )
 
 
@@ -190,21 +245,31 @@ def _columns(batch: Batch) -> str:
     split = len(batch.shape.columns)
     inputs = (*batch.shape.columns, *batch.shape.match)
     shown = [
-        f"{column.name}={_sample(values)}" if batch.count == 1 else column.name
+        f"{column.name}={_sample(values[0])}" if batch.count == 1 else column.name
         for column, values in zip(inputs, batch.values, strict=True)
     ]
+    written = shown[:split] + [f"{column.name}={_sample(value)}" for column, value in batch.expressions.items()]
     where = f"WHERE {', '.join(shown[split:])}" if shown[split:] else ""
-    return " ".join(filter(None, (", ".join(shown[:split]), where)))
+    return " ".join(filter(None, (", ".join(written), where)))
 
 
-def _sample(values: Sequence[object]) -> str:
-    value = values[0]
-    text = str(value) if isinstance(value, ClauseElement) else repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+def _sample(value: Any) -> str:
+    if is_expression(value):
+        return _shortened(str(value if isinstance(value, ClauseElement) else value.__clause_element__()), _LONGEST_SQL)
+    return _shortened(repr(value), _LONGEST_VALUE)
 
 
-_LONGEST_VALUE = 24
+def _shortened(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _because(batch: Batch) -> str:
     return "; ".join(dict.fromkeys(map(str, batch.reasons)))
+
+
+_LONGEST_VALUE: Final = 24
+_LONGEST_SQL: Final = 60
+_LONGEST_CELL: Final = 160
+_FIRST_LINES: Final = 20
+_LAST_LINES: Final = 5

@@ -26,7 +26,9 @@ from aiosession.unit_of_work.worklist import Worklist, has_new_key
 def make_plan(work: Worklist) -> FlushPlan:
     """Return what has to be sent for *work*, in order."""
     planning = _Planning(work)
-    return FlushPlan(tuple(planning.batches()), awaited=planning.keys.awaited, replaced=planning.replaced)
+    batches = tuple(planning.batches())
+    keys = planning.keys
+    return FlushPlan(batches, awaited=keys.awaited, replaced=planning.replaced, followed=keys.followed)
 
 
 class _Planning:
@@ -43,11 +45,11 @@ class _Planning:
         """Return all batches in order."""
         saves = list(self._saves())
         connect = connecting_rows(self.links.connected, self.keys.of)
-        disconnect = connecting_rows(self.links.disconnected, self.keys.of_stored)
         return [
             *saves,
             *self._late_updates(),
-            *map(_disconnecting, disconnect),
+            *self._moving(),
+            *self._disconnecting(),
             *self._emptying(),
             *map(_connecting, connect),
             *self._deletes(),
@@ -68,13 +70,13 @@ class _Planning:
         by_mapper = _by_mapper(states)
         for group in _in_order(by_mapper):
             if len(group) == 1 and not _is_self_referring(group[0]):
-                yield from self._save(group[0], by_mapper[group[0]])
+                yield from _apart(group[0], self._save(group[0], by_mapper[group[0]]))
             else:
                 members = set(group)
                 chosen = [state for state in states if state.mapper in members]
                 for layer in self._layers(chosen, self._referred, is_deleting=False):
                     for mapper, found in _by_mapper(layer).items():
-                        yield from self._save(mapper, found)
+                        yield from _apart(mapper, self._save(mapper, found))
 
     def _save(self, mapper: AnyMapper, states: Sequence[EntityState]) -> Iterable[Batch]:
         inserts = self.work.inserts
@@ -170,6 +172,18 @@ class _Planning:
 
     # Deletes
 
+    def _moving(self) -> Iterable[Batch]:
+        """Return the UPDATEs of connecting rows that follow a key, where the database does not see to it."""
+        moved = self.links.moved
+        return map(_moving, connecting_rows(moved, self.keys.of), connecting_rows(moved, self.keys.of_stored))
+
+    def _disconnecting(self) -> Iterable[Batch]:
+        found = self.links.disconnected
+        followed = {association: pairs for association, pairs in found.items() if association.is_followed}
+        carried = {association: pairs for association, pairs in found.items() if association not in followed}
+        yield from map(_disconnecting, connecting_rows(carried, self.keys.of_saved))
+        yield from map(_disconnecting, connecting_rows(followed, self.keys.of_stored))
+
     def _emptying(self) -> Iterable[Batch]:
         """Return the deletion of connecting rows that nobody has loaded."""
         for association, states in self.work.emptied:
@@ -185,13 +199,14 @@ class _Planning:
         batches = self._cut_late(states)
         for group in reversed(_in_order(by_mapper)):
             if len(group) == 1 and not _is_self_referring(group[0]):
-                batches.append(self._delete(group[0], by_mapper[group[0]]))
+                batches += _apart(group[0], [self._delete(group[0], by_mapper[group[0]])])
                 continue
             members = set(group)
             chosen = [state for state in states if state.mapper in members]
             referring = _Referring(chosen, self.keys)
             for layer in self._layers(chosen, referring.holders, is_deleting=True):
-                batches += [self._delete(mapper, found) for mapper, found in _by_mapper(layer).items()]
+                for mapper, found in _by_mapper(layer).items():
+                    batches += _apart(mapper, [self._delete(mapper, found)])
         return batches
 
     def _cut_late(self, states: Sequence[EntityState]) -> list[Batch]:
@@ -226,6 +241,7 @@ class _Planning:
             count=len(states),
             states=states,
             reasons=[self.work.deletes[state] for state in states],
+            is_counted=mapper.confirm_deleted_rows or mapper.version_id is not None,
         )
 
 
@@ -237,11 +253,10 @@ class _Referring:
         by_key = {state.key[:2]: state for state in states if state.key is not None}
         mappers = {state.mapper for state in states}
         for state in states:
-            for reference in relations_of(state.mapper).references:
-                if reference.is_late or reference.relationship.target not in mappers:
+            for target, foreign_key in relations_of(state.mapper).held:
+                if foreign_key.is_late or target not in mappers:
                     continue
-                target = _stored_target(state, reference.relationship, reference.pairs, keys)
-                other = by_key.get(target)
+                other = by_key.get(_stored_target(state, target, foreign_key.pairs, keys))
                 if other is not None and other is not state:
                     self.requires.setdefault(other, []).append(state)
 
@@ -251,11 +266,15 @@ class _Referring:
 
 
 def _stored_target(
-    state: EntityState, relationship: Any, pairs: Iterable[tuple[str, str]], keys: Keys
+    state: EntityState, target: AnyMapper, pairs: Iterable[tuple[str, str]], keys: Keys
 ) -> tuple[type, tuple[object, ...]]:
-    values = {source: keys.of_stored(state, destination) for source, destination in pairs}
-    target = relationship.target
+    values = {source: keys.of_stored_or_none(state, destination) for source, destination in pairs}
     return target.class_, tuple(values.get(each.key) for each in target.primary_key_attributes)
+
+
+def _apart(mapper: AnyMapper, batches: Iterable[Batch]) -> Iterable[Batch]:
+    """Return *batches*, row by row if the mapper says batch=False."""
+    return batches if mapper.batch else [one for batch in batches for one in batch.split()]
 
 
 def _by_mapper(states: Iterable[EntityState]) -> dict[AnyMapper, list[EntityState]]:
@@ -379,12 +398,27 @@ def _connecting(found: ConnectingRows) -> Batch:
 
 def _disconnecting(found: ConnectingRows) -> Batch:
     table: Any = found.association.relationship.secondary
+    return _connected(found, WriteShape(WriteKind.DELETE, table, match=found.columns), _columns_of(found))
+
+
+def _moving(new: ConnectingRows, old: ConnectingRows) -> Batch:
+    table: Any = new.association.relationship.secondary
+    shape = WriteShape(WriteKind.UPDATE, table, columns=new.columns, match=old.columns)
+    return _connected(new, shape, (*_columns_of(new), *_columns_of(old)))
+
+
+def _columns_of(found: ConnectingRows) -> tuple[list[Any], ...]:
+    return tuple(list(column) for column in zip(*found.rows, strict=True))
+
+
+def _connected(found: ConnectingRows, shape: WriteShape, values: tuple[list[Any], ...]) -> Batch:
     return Batch(
-        shape=WriteShape(WriteKind.DELETE, table, match=found.columns),
+        shape=shape,
         mapper=None,
-        values=tuple(list(column) for column in zip(*found.rows, strict=True)),
+        values=values,
         count=len(found.rows),
         reasons=(_reason(found.association),),
+        deferred=frozenset(place for place, column in enumerate(values) if Generated in set(map(type, column))),
     )
 
 

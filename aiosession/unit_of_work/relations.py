@@ -4,6 +4,7 @@ Only relations that write count. Where both sides of a relation are mapped, chan
 the side that holds the foreign key is the one that is looked at.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,16 @@ class Association:
     columns: tuple[Column[Any], ...]
     sources: tuple[tuple[bool, str], ...]
     """For each column: whether it comes from the parent (else the target), and from which attribute."""
+    is_followed: bool
+    """Whether this flush changes the rows when a key changes (not passive_updates, on either side)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedKey:
+    """Attributes that the database carries to rows of *mapper*: (attribute referred to, attribute that refers)."""
+
+    mapper: AnyMapper
+    pairs: ColumnKeys
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +61,12 @@ class MapperRelations:
     """One-to-many whose other side is mapped."""
     following: tuple[ForeignKey, ...]
     """One-to-many whose foreign keys follow a changed primary key by UPDATEs of this flush (not passive_updates)."""
+    held: tuple[tuple[AnyMapper, ForeignKey], ...]
+    """The foreign keys that this row holds, because of relations on either side, with what they refer to."""
+    carried: tuple[CarriedKey, ...]
+    """Foreign keys that refer to this row and that the database changes together with it (passive_updates)."""
+    carried_names: frozenset[str]
+    """The attributes of this row that those refer to."""
     associations: tuple[Association, ...]
     owning: tuple[Relationship, ...]
     """Relations with the delete-orphan cascade."""
@@ -81,11 +98,18 @@ def _work_out(mapper: AnyMapper) -> MapperRelations:
     incoming = [
         _foreign_key(each) for each in mapper.incoming if not each.viewonly and each.direction is Direction.ONE_TO_MANY
     ]
+    carried = _carried(mapper, children)
     return MapperRelations(
         references=references,
         collections=tuple(_foreign_key(each) for each in children if not _is_mirrored(each)),
         mirrored=tuple(_foreign_key(each) for each in children if _is_mirrored(each)),
         following=tuple(_foreign_key(each) for each in children if not each.passive_updates),
+        held=(
+            *((each.relationship.target, each) for each in references),
+            *((each.relationship.parent, each) for each in incoming if not _is_mirrored(each.relationship)),
+        ),
+        carried=carried,
+        carried_names=frozenset(source for each in carried for source, _ in each.pairs),
         associations=tuple(_association(each) for each in writing if each.direction is Direction.MANY_TO_MANY),
         owning=tuple(each for each in writing if Cascade.DELETE_ORPHAN in each.cascade),
         linking=frozenset(
@@ -99,6 +123,14 @@ def _work_out(mapper: AnyMapper) -> MapperRelations:
             + [each.relationship.parent for each in incoming if not each.is_late]
         ),
     )
+
+
+def _carried(mapper: AnyMapper, children: Sequence[Relationship]) -> tuple[CarriedKey, ...]:
+    ours = {CarriedKey(each.target, _foreign_key(each).pairs) for each in children if not each.passive_updates}
+    referring = [each for each in mapper.incoming if not each.viewonly and each.direction is Direction.MANY_TO_ONE]
+    found = [CarriedKey(each.target, _foreign_key(each).pairs) for each in children]
+    found += [CarriedKey(each.parent, _foreign_key(each).pairs) for each in referring if each.passive_updates]
+    return tuple(each for each in dict.fromkeys(found) if each not in ours)
 
 
 def _is_mirrored(relationship: Relationship) -> bool:
@@ -139,4 +171,5 @@ def _association(relationship: Relationship) -> Association:
         key=relationship.key,
         columns=columns,
         sources=tuple(sources[column] for column in columns),
+        is_followed=not all(each.passive_updates for each in (relationship, relationship.back) if each is not None),
     )

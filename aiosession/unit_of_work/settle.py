@@ -3,17 +3,19 @@
 Pure, and only done when everything was written. A change that somebody made while the flush was waiting stays a change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiosession.errors import FlushError
+from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.writes import WriteKind
 from aiosession.state.contents import members
+from aiosession.state.group import LoadGroup
 from aiosession.state.state import EntityState
 from aiosession.state.workspace import Workspace
 from aiosession.unit_of_work.columns import NULL
 from aiosession.unit_of_work.execute import Outcome, Written
-from aiosession.unit_of_work.plan import FlushPlan
+from aiosession.unit_of_work.plan import Batch, FlushPlan
 from aiosession.unit_of_work.worklist import Worklist
 
 Seen = Mapping[EntityState, Mapping[str, object]]
@@ -28,20 +30,62 @@ def settle(work: Worklist, plan: FlushPlan, outcome: Outcome, seen: Seen) -> Non
     """Record that *plan* was carried out with *outcome*."""
     workspace = work.workspace
     workspace.purge()
-    for state in work.dropped:
-        workspace.drop_pending(state)
-    for state, changes in seen.items():
-        workspace.record_written(state, changes)
+    _settle_known(work, seen)
+    for state, values in plan.followed.items():
+        _follow(workspace, state, values, outcome, seen.get(state, {}))
     for old in plan.replaced.values():
         workspace.make_deleted(old)
     for written in outcome.written:
         if written.batch.mapper is not None:
-            _SETTLERS[written.batch.kind](workspace, written)
+            _settle_written(workspace, written)
+    for state in plan.followed:
+        _rekey(workspace, state)
     for new, old in plan.replaced.items():
-        if old.key is not None:
-            names = (attribute.key for attribute in new.mapper.primary_key_attributes)
-            workspace.record_generated(new, dict(zip(names, old.key[1], strict=True)))
-            workspace.make_persistent(new, old.key)
+        _take_over(workspace, new, old)
+
+
+def _settle_known(work: Worklist, seen: Seen) -> None:
+    """Record what was to be done, whatever came back."""
+    for state in work.dropped:
+        work.workspace.drop_pending(state)
+    for state, changes in seen.items():
+        work.workspace.record_written(state, changes)
+
+
+def _settle_written(workspace: Workspace, written: Written) -> None:
+    _SETTLERS[written.batch.kind](workspace, written)
+    if written.batch.unknown:
+        _group(written.batch.states)
+
+
+def _rekey(workspace: Workspace, state: EntityState) -> None:
+    if workspace.has(state):
+        workspace.rekey(state, identity_of(state))
+
+
+def _take_over(workspace: Workspace, new: EntityState, old: EntityState) -> None:
+    """Give a new object the row of a deleted one."""
+    if old.key is not None:
+        names = (attribute.key for attribute in new.mapper.primary_key_attributes)
+        workspace.record_generated(new, dict(zip(names, old.key[1], strict=True)))
+        workspace.make_persistent(new, old.key)
+
+
+def _follow(
+    workspace: Workspace, state: EntityState, values: Mapping[str, Any], outcome: Outcome, seen: Mapping[str, object]
+) -> None:
+    """Give an object what the database gave its row; not what it gets from this flush itself."""
+    names = [name for name in values if name not in seen]
+    if workspace.has(state):
+        given = outcome.resolve([values[name] for name in names])
+        workspace.record_generated(state, dict(zip(names, given, strict=True)))
+
+
+def _group(states: Sequence[EntityState]) -> None:
+    """Have what is unknown of new objects loaded for all of them at once."""
+    group = LoadGroup([state for state in states if state.group is None])
+    for state in group.states:
+        state.group = group
 
 
 def _settle_inserts(workspace: Workspace, written: Written) -> None:
@@ -69,10 +113,9 @@ def _settle_insert(
     workspace.record_generated(state, values)
     is_known = not written.returned or written.returned[number] is not None
     unknown = batch.unknown if is_known else (*batch.unknown, *batch.returned)
-    if unknown and batch.mapper is not None:
-        keys = {attribute.key for attribute in batch.mapper.primary_key_attributes}
-        workspace.record_unknown(state, [name for name in unknown if name not in keys])
     workspace.make_persistent(state, identity_of(state))
+    if unknown:
+        workspace.record_unknown(state, _besides_key(state, unknown))
 
 
 def _is_key(state: EntityState, name: str) -> bool:
@@ -153,17 +196,28 @@ def _other_members(now: Any, seen: Any) -> bool:
 def _settle_updates(workspace: Workspace, written: Written) -> None:
     batch = written.batch
     mapper = batch.mapper
-    is_moved = mapper is not None and not set(mapper.primary_key).isdisjoint(batch.shape.columns)
+    is_moved = mapper is not None and _writes_key(batch, mapper)
     if not (batch.decided or batch.returned or batch.unknown or is_moved):
         return
     decided = decided_rows(written)
     for number, state in enumerate(batch.states):
         if decided[number]:
             workspace.record_generated(state, decided[number])
-        if batch.unknown:
-            workspace.record_unknown(state, batch.unknown)
-        if is_moved and mapper is not None and state.key is not None:
+        is_known = not written.returned or written.returned[number] is not None
+        unknown = batch.unknown if is_known else (*batch.unknown, *_besides_key(state, batch.returned))
+        if unknown:
+            workspace.record_unknown(state, unknown)
+        if is_moved and state.key is not None:
             workspace.rekey(state, identity_of(state))
+
+
+def _writes_key(batch: Batch, mapper: AnyMapper) -> bool:
+    return not set(mapper.primary_key).isdisjoint((*batch.shape.columns, *batch.expressions))
+
+
+def _besides_key(state: EntityState, names: Iterable[str]) -> list[str]:
+    keys = {attribute.key for attribute in state.mapper.primary_key_attributes}
+    return [name for name in names if name not in keys]
 
 
 def _settle_deletes(workspace: Workspace, written: Written) -> None:

@@ -17,12 +17,14 @@ from aiosession.sql.writes import WriteKind, WriteShape
 from aiosession.state.state import EntityState, state_of
 from aiosession.state.values import NO_VALUE, is_expression
 from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse, unreadable
-from aiosession.unit_of_work.columns import ColumnRole, RowSoFar, Source, columns_of, stored_default
+from aiosession.unit_of_work.columns import NULL, ColumnRole, RowSoFar, Source, columns_of, stored_default
+from aiosession.unit_of_work.following import carry
 from aiosession.unit_of_work.keys import Keys
 from aiosession.unit_of_work.linking import Link, Links, cannot_blank, check_present
 from aiosession.unit_of_work.plan import Batch, Generated, Reason, Why
 from aiosession.unit_of_work.relations import ForeignKey, relations_of
 
+_NULL: Final = type(NULL)
 _PLAIN: Final = frozenset({bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID})
 
 
@@ -53,6 +55,7 @@ class Updating:
         self.links = links
         self.columns = columns_of(mapper)
         self.references = relations_of(mapper).references
+        self.carried = relations_of(mapper).carried_names
         self.referring = frozenset(each.key for each in self.references)
 
     def batches(self, states: Iterable[EntityState]) -> list[Batch]:
@@ -69,6 +72,8 @@ class Updating:
         if self.links.by_state:
             for link in self.links.by_state.get(state, ()):
                 self._link(row, link.foreign_key, link.target)
+        if self.carried and not self.carried.isdisjoint(row.values):
+            carry(self.keys, state, [name for name in row.values if name in self.carried])
         return row
 
     def replacement(self, state: EntityState, old: EntityState, values: Mapping[str, Any]) -> RowUpdate:
@@ -119,9 +124,11 @@ class Updating:
     def _link(self, row: RowUpdate, foreign_key: ForeignKey, target: EntityState | None) -> None:
         state = row.state
         committed = state.committed or {}
+        followed = self.keys.followed.get(state, {})
         for source, destination in foreign_key.pairs:
             value = None if target is None else self.keys.of(target, source)
             stored = NO_VALUE if destination in committed else state.values().get(destination, NO_VALUE)
+            stored = followed.get(destination, stored)
             if _is_equal(self.columns.by_key[destination], value, stored):
                 row.values.pop(destination, None)
                 continue
@@ -153,6 +160,7 @@ class Updating:
             columns = tuple(key for key in self.columns.by_key if key in names)
             kinds = {name: {type(row.values[name]) for row in group} for name in columns}
             self._check(kinds, group)
+            _note_nulls(kinds, group)
             plain = self._without_expressions(set().union(*kinds.values()), group, special)
             if plain:
                 alike.setdefault(columns, []).extend(plain)
@@ -207,53 +215,73 @@ class Updating:
                 row.values[key] = mapper.version_id_generator(self.keys.of_stored(row.stored, key))
                 row.decided[key] = None
 
-    def _batch(self, names: tuple[str, ...], rows: list[RowUpdate]) -> Batch:
+    def _batch(self, names: tuple[str, ...], rows: list[RowUpdate], special: Iterable[str] = ()) -> Batch:
+        """Return the batch of rows that write *names*, and *special* by SQL expressions."""
         columns = self.columns
         values = [[row.values[name] for row in rows] for name in names]
         is_late = rows[0].why is Why.POST_UPDATE
         match, matched = match_of(self.mapper, [row.stored for row in rows], self.keys, is_versioned=not is_late)
         decided = {name for row in rows for name in row.decided}
+        made = dict.fromkeys([*(each for each in columns.unknown_after_update if each not in names), *special])
+        fetched = self._fetched(made, special)
+        returned = (*fetched, *self._row_keys(fetched, len(rows)))
         return Batch(
             shape=WriteShape(
                 WriteKind.UPDATE,
                 self.mapper.table,
                 columns=tuple(columns.by_key[name].column for name in names),
                 match=match,
-                returning=tuple(columns.by_key[name].column for name in self._returned()),
+                returning=tuple(columns.by_key[name].column for name in returned),
             ),
             mapper=self.mapper,
             values=(*values, *matched),
             count=len(rows),
             states=[row.state for row in rows],
-            reasons=_reasons(rows, names),
+            reasons=_reasons(rows, (*names, *special)),
             deferred=frozenset(
                 place for place, column in enumerate((*values, *matched)) if Generated in set(map(type, column))
             ),
             decided=tuple((name, place) for place, name in enumerate(names) if name in decided),
-            returned=self._returned(),
-            unknown=() if self._returned() else columns.unknown_after_update,
+            returned=returned,
+            unknown=tuple(name for name in made if name not in fetched),
         )
 
-    def _returned(self) -> tuple[str, ...]:
-        return self.columns.unknown_after_update if self.mapper.eager_defaults is True else ()
+    def _fetched(self, made: Iterable[str], special: Iterable[str]) -> tuple[str, ...]:
+        """Return which of the values that the database makes come back with the UPDATE."""
+        mode = self.mapper.eager_defaults
+        keys = tuple(name for name in special if self.columns.by_key[name].is_primary_key)
+        version = self.columns.made_version
+        if version is not None and version.key in made:
+            keys = (*keys, version.key)
+        wanted = set(made) if mode is True else {*special, *keys} if mode == "auto" else set(keys)
+        return tuple(name for name in made if name in wanted)
+
+    def _row_keys(self, fetched: Sequence[str], count: int) -> tuple[str, ...]:
+        """Return what tells the rows apart that come back, if there are several."""
+        if not fetched or count == 1:
+            return ()
+        return tuple(each.key for each in self.mapper.primary_key_attributes if each.key not in fetched)
 
     def _expression_batch(self, row: RowUpdate) -> Batch:
         """Return the batch of one row some of whose values are SQL expressions: a statement of its own."""
-        special = {key: value for key, value in row.values.items() if self._is_special(key, value)}
-        names = tuple(key for key in self.columns.by_key if key in row.values and key not in special)
-        batch = self._batch(names, [row])
         by_key = self.columns.by_key
-        is_eager = self.mapper.eager_defaults is True
-        returned = (*batch.returned, *special) if is_eager else ()
-        (reason,) = batch.reasons
+        special = {key: value for key, value in row.values.items() if self._is_special(key, value)}
+        names = tuple(key for key in by_key if key in row.values and key not in special)
+        expressions = {by_key[key].column: value for key, value in special.items()}
         return replace(
-            batch,
-            shape=replace(batch.shape, returning=tuple(by_key[key].column for key in returned)),
-            reasons=(replace(reason, names=(*reason.names, *special)),),
-            statement=update(self.mapper.table).values({by_key[key].column: special[key] for key in special}).inline(),
-            returned=returned,
-            unknown=() if is_eager else tuple(dict.fromkeys((*batch.unknown, *special))),
+            self._batch(names, [row], special),
+            statement=update(self.mapper.table).values(expressions).inline(),
+            expressions=expressions,
         )
+
+
+def _note_nulls(kinds: Mapping[str, set[type]], rows: Sequence[RowUpdate]) -> None:
+    """Have attributes that were set to ``null()`` be None from then on."""
+    for name, found in kinds.items():
+        if _NULL in found:
+            for row in rows:
+                if type(row.values[name]) is _NULL:
+                    row.decided[name] = None
 
 
 def _reasons(rows: Sequence[RowUpdate], names: tuple[str, ...]) -> list[Reason]:
@@ -265,12 +293,7 @@ def match_of(
     mapper: AnyMapper, states: Sequence[EntityState], keys: Keys, *, is_versioned: bool = True
 ) -> tuple[tuple[Any, ...], tuple[list[Any], ...]]:
     """Return the columns that identify rows in WHERE, and their values: the key, and the version if there is one."""
-    attributes = mapper.primary_key_attributes
-    stored = [
-        state.key[1] if state.key is not None else tuple(keys.of(state, each.key) for each in attributes)
-        for state in states
-    ]
-    values = [list(column) for column in zip(*stored, strict=True)]
+    values = [list(column) for column in zip(*map(keys.of_match, states), strict=True)]
     columns = mapper.primary_key
     if mapper.version_id is not None and is_versioned:
         key = mapper.version_id.key

@@ -183,10 +183,12 @@ def has_new_key(state: EntityState) -> bool:
 async def _follow_keys(work: Worklist, load_relation: LoadRelation) -> None:
     """Load the children whose foreign keys have to follow a changed primary key."""
     for mapper, states in _by_mapper(work.updates):
-        following = relations_of(mapper).following
+        relations = relations_of(mapper)
+        following = [each.relationship for each in relations.following]
+        following += [each.relationship for each in relations.associations if each.is_followed]
         moved = [state for state in states if has_new_key(state)] if following else []
-        for child in following:
-            await _ensure_loaded(moved, child.relationship, load_relation)
+        for relationship in following:
+            await _ensure_loaded(moved, relationship, load_relation)
 
 
 # Deletion -------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from sqlalchemy import literal, select
+from sqlalchemy import select
 from sqlalchemy.exc import SAWarning
 
 from aiosession import AsyncEngine, AsyncSession, DataError, FlushError, NotLoadedError, UniqueViolationError
@@ -124,32 +124,6 @@ async def test_an_update_computes_its_defaults_and_forgets_what_the_database_com
             _ = thing.twice
         await session.refresh(thing)
         assert thing.twice == 100
-
-
-async def test_a_sql_expression_is_evaluated_by_the_database(engine: AsyncEngine) -> None:
-    async with AsyncSession(engine) as session:
-        person = Person(name="Ann", age=41)
-        session.add(person)
-        await session.commit()
-
-        person.age = Person.__table__.c.age + 1
-        await session.flush()
-
-        with pytest.raises(NotLoadedError):
-            _ = person.age
-        await session.refresh(person)
-        assert person.age == 42
-
-
-async def test_a_sql_expression_in_a_new_object_is_read_back(engine: AsyncEngine) -> None:
-    async with AsyncSession(engine) as session:
-        person = Person(name="Ann", age=select(literal(40) + 2).scalar_subquery())
-        session.add_all([Person(name="Bea"), person])
-
-        await session.flush()
-
-        assert person.id is not None
-        assert person.age == 42
 
 
 async def test_json_knows_null_from_null(engine: AsyncEngine, observer: AsyncEngine) -> None:

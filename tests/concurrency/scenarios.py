@@ -5,13 +5,37 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import FetchedValue, func, select, text
 
-from aiosession import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, events
+from aiosession import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    DeclarativeBase,
+    Mapped,
+    async_sessionmaker,
+    events,
+    mapped_column,
+)
 from tests.session_model import Author, Book
 
 Prepare = Callable[[AsyncSession, int], Awaitable[Any]]
 Operation = Callable[[AsyncSession, Any], Coroutine[Any, Any, Any]]
+
+
+class _Quiet(DeclarativeBase):
+    pass
+
+
+class QuietAuthor(_Quiet):
+    """An author whose table returns nothing: keys are asked for before, and the rest is read after the rows."""
+
+    __tablename__ = "author"
+    __table_args__ = {"implicit_returning": False}
+    __mapper_args__ = {"eager_defaults": True}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    note: Mapped[str | None] = mapped_column(server_default=FetchedValue())
 
 
 def engine_of(session: AsyncSession) -> AsyncEngine:
@@ -39,6 +63,12 @@ async def new_authors(session: AsyncSession, _key: int) -> list[object]:
     authors = [Author(name=f"New {n}", books=[Book(title="a"), Book(title="b")]) for n in range(3)]
     session.add_all(authors)
     return [*authors, *(book for author in authors for book in author.books)]
+
+
+async def quiet_authors(session: AsyncSession, _key: int) -> list[QuietAuthor]:
+    authors = [QuietAuthor(name=f"New {n}") for n in range(3)]
+    session.add_all(authors)
+    return authors
 
 
 async def one_new_author(session: AsyncSession, _key: int) -> Author:
@@ -274,6 +304,8 @@ SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
     "expire and get": (read_author, expire_and_get),
     "connection": (nothing, connection),
     "flush of inserts": (new_authors, flush),
+    "flush of rows that return nothing": (quiet_authors, flush),
+    "commit of rows that return nothing": (quiet_authors, commit),
     "flush of an update": (changed_author, flush),
     "flush of a delete": (deleted_author, flush),
     "commit of one statement": (one_new_author, commit),
@@ -303,6 +335,7 @@ COMMITS = {
     "copy",
     "first connect for a write",
     "commit of one statement",
+    "commit of rows that return nothing",
     "commit of one update",
     "commit with a flush",
     "commit of two tables in one statement",

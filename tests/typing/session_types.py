@@ -10,12 +10,16 @@ from aiosession import (
     AsyncScalarResult,
     AsyncSession,
     AsyncSessionTransaction,
+    Batch,
     DeclarativeBase,
     FlushPlan,
     Mapped,
     Mapper,
+    PlannedRow,
+    Reason,
     Result,
     ScalarResult,
+    Why,
     async_sessionmaker,
     identity_key,
     inspect,
@@ -67,7 +71,14 @@ async def transactions(session: AsyncSession) -> None:
     assert_type(await session.begin(), AsyncSessionTransaction)
     async with session.begin_nested() as savepoint:
         assert_type(savepoint, AsyncSessionTransaction)
-    assert_type(await session.plan(), FlushPlan)
+    plan = await session.plan([User()])
+    assert_type(plan, FlushPlan)
+    assert_type(list(plan), list[Batch])
+    assert_type(plan.by_bind, dict[str, list[Batch]])
+    for row in plan.rows:
+        assert_type(row, PlannedRow)
+        assert_type(row.reason, Reason)
+        assert_type(row.reason.why, Why)
     async with session.fork() as other:
         assert_type(other, AsyncSession)
 

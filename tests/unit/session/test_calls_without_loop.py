@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from aiosession import AsyncSession
-from aiosession.errors import CommitOutcomeUnknownError, PendingRollbackError
+from aiosession.errors import CommitOutcomeUnknownError, PartialCommitError, PendingRollbackError
 from tests.session_model import Author, Book
 from tests.without_loop import scripted, to_the_end
 
@@ -141,8 +141,9 @@ def test_binds_commit_in_the_order_of_their_first_use_and_the_rest_is_rolled_bac
             for engine in (first, second, third):
                 await session.execute(text("SELECT f()"), bind_arguments={"bind": engine})
             two.fail_at(len(two.calls) + 1, ValueError("no"))
-            with pytest.raises(ValueError, match="no"):
+            with pytest.raises(PartialCommitError, match="no") as caught:
                 await session.commit()
+            assert isinstance(caught.value.__cause__, ValueError)
             await session.rollback()
 
     to_the_end(run())
