@@ -60,6 +60,7 @@ class SessionContext:
         "block",
         "closed",
         "expires_on_commit",
+        "flushing",
         "guard",
         "handed",
         "level",
@@ -80,6 +81,8 @@ class SessionContext:
         self.autobegins = True
         self.expires_on_commit = True
         self.closed = False
+        self.flushing = False
+        """Whether a flush is in progress."""
         self.reopens = False
         """Whether the session can be used again after close()."""
         self.level: SessionTransaction | None = None

@@ -67,12 +67,12 @@ def _settle_insert(
             del values[key]
         workspace.record_written(state, {**changed, **decided})
     workspace.record_generated(state, values)
+    workspace.make_persistent(state, identity_of(state))
     is_known = not written.returned or written.returned[number] is not None
     unknown = batch.unknown if is_known else (*batch.unknown, *batch.returned)
     if unknown and batch.mapper is not None:
         keys = {attribute.key for attribute in batch.mapper.primary_key_attributes}
         workspace.record_unknown(state, [name for name in unknown if name not in keys])
-    workspace.make_persistent(state, identity_of(state))
 
 
 def _is_key(state: EntityState, name: str) -> bool:

@@ -67,6 +67,7 @@ PUBLIC = [
     "RowMapping",
     "ScalarResult",
     "SerializationError",
+    "SessionTransactionOrigin",
     "StaleDataError",
     "StaleVersionError",
     "StatementTimeoutError",

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import literal, select
 from sqlalchemy.exc import SAWarning
 
-from aiosession import AsyncEngine, AsyncSession, DataError, FlushError, NotLoadedError, UniqueViolationError
+from aiosession import AsyncEngine, AsyncSession, DataError, FlushError, NotLoadedError, UniqueViolationError, inspect
 from aiosession.state.attributes import flag_modified
 from aiosession.testing.statements import StatementLog
 from tests.behaviour.flush_model import City, Club, Country, Letter, Note, Person, Pet, Shelf, Thing, make_tables
@@ -139,6 +139,25 @@ async def test_a_sql_expression_is_evaluated_by_the_database(engine: AsyncEngine
             _ = person.age
         await session.refresh(person)
         assert person.age == 42
+
+
+async def test_get_reads_what_a_flush_left_unknown(engine: AsyncEngine, statements: StatementLog) -> None:
+    async with AsyncSession(engine) as session:
+        person = Person(name="Ann", age=1)
+        session.add(person)
+        await session.commit()
+        await session.refresh(person)
+        person.age = Person.age + 1
+        await session.flush()
+        assert inspect(person).unloaded >= {"age"}
+        statements.clear()
+
+        assert await session.get(Person, person.id) is person
+        assert person.age == 2
+        assert statements.kinds == ["SELECT"]
+        statements.clear()
+        assert await session.get(Person, person.id) is person
+        assert statements.kinds == []
 
 
 async def test_a_sql_expression_in_a_new_object_is_read_back(engine: AsyncEngine) -> None:
