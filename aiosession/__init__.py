@@ -78,7 +78,7 @@ from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
 from aiosession.mapping.sides import foreign, remote
 from aiosession.session.closing import close_all_sessions
 from aiosession.session.executing import ORMExecuteState
-from aiosession.session.handles import AsyncSessionTransaction
+from aiosession.session.handles import AsyncSessionTransaction, SessionTransactionOrigin
 from aiosession.session.identity import identity_key
 from aiosession.session.inspection import inspect, object_session
 from aiosession.session.query import Query
@@ -156,6 +156,7 @@ __all__ = [
     "RowMapping",
     "ScalarResult",
     "SerializationError",
+    "SessionTransactionOrigin",
     "StaleDataError",
     "StaleVersionError",
     "StatementTimeoutError",

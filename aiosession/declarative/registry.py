@@ -17,6 +17,7 @@ from aiosession.errors import MappingError
 from aiosession.mapping.expressions import ClassInStatements
 from aiosession.mapping.mapper import ColumnAttribute, Mapper
 from aiosession.mapping.registry import MapperRegistry, mapper_of_class
+from aiosession.state.attribute_events import check_validators
 from aiosession.state.instrumentation import instrument, instrument_attribute, uninstrument
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ class registry(MapperRegistry):  # noqa: N801 - the name that people know
         type_annotation_map: TypeMap | None = None,
         constructor: Callable[..., None] = construct,
     ) -> None:
-        super().__init__(MetaData() if metadata is None else metadata, instrument_attribute)
+        super().__init__(MetaData() if metadata is None else metadata, instrument_attribute, check_validators)
         self.type_annotation_map: dict[Any, Any] = dict(type_annotation_map or {})
         self.constructor = constructor
 
@@ -51,7 +52,8 @@ class registry(MapperRegistry):  # noqa: N801 - the name that people know
         scan = Scan(cls, self.type_annotation_map)
         scan.run()
         check_class(cls)
-        table = table_for(cls, scan.attributes, self.metadata)
+        metadata = self._metadata_for(cls)
+        table = table_for(cls, scan.attributes, metadata)
         is_new = cls.__dict__.get("__table__") is not table
         try:
             options = MapperOptions.of(cls, getattr(cls, "__mapper_args__", {}))
@@ -61,7 +63,7 @@ class registry(MapperRegistry):  # noqa: N801 - the name that people know
                 make_dataclass(cls, scan, dataclass_options)
         except BaseException:
             if is_new and getattr(cls, "__table__", None) is not table:
-                self.metadata.remove(table)
+                metadata.remove(table)
             raise
         if cls.__init__ is object.__init__:
             _set(cls, "__init__", self.constructor)
@@ -117,6 +119,11 @@ class registry(MapperRegistry):  # noqa: N801 - the name that people know
             for name in ("__mapper__", "__clause_element__"):
                 type.__delattr__(mapper.class_, name)
         self.forget()
+
+    def _metadata_for(self, cls: type[Any]) -> MetaData:
+        """Return what the class, or the nearest of its bases that says so, has as ``metadata``."""
+        chosen = getattr(cls, "metadata", None)
+        return chosen if isinstance(chosen, MetaData) else self.metadata
 
     def _install_mapper(self, mapper: Mapper[T]) -> Mapper[T]:
         class_ = mapper.class_

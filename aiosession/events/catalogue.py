@@ -91,7 +91,10 @@ INSTANCE: Final = _events(
     IN_MEMORY,
 )
 
-CLASS: Final = WRITING | INSTANCE
+CLASS: Final = WRITING | INSTANCE | _events({"mapper_configured": "mapper class_"}, IN_MEMORY)
+
+EVERY_CLASS: Final = CLASS | _events({"before_configured": "", "after_configured": ""}, IN_MEMORY)
+"""Of all mapped classes together: also that the mappers of a registry are about to be, and have been, configured."""
 
 ATTRIBUTE: Final = _events(
     {

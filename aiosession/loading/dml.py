@@ -20,7 +20,7 @@ from aiosession.engine.row import ResultShape
 from aiosession.errors import ArgumentError, InvalidRequestError, near
 from aiosession.loading.evaluator import UNKNOWN, Evaluate, NotEvaluableError, evaluator
 from aiosession.loading.hydrate import LoadRun
-from aiosession.loading.returning import returned_rows, returns_entities
+from aiosession.loading.returning import returned_rows, returns_entities, written_mapper
 from aiosession.mapping.mapper import AnyMapper, ColumnAttribute, EntityRef
 from aiosession.state.lifecycle import PERSISTENT
 from aiosession.state.state import EntityState, state_of
@@ -166,7 +166,7 @@ def _evaluated(
 async def _send(
     context: SessionContext, statement: Write, parameters: Parameters | None, options: Options
 ) -> AnyResult:
-    engine, wire = await context.wire(clause=statement, pure=False)
+    engine, wire = await context.wire(mapper=written_mapper(statement), clause=statement, pure=False)
     schemas = options.get("schema_translate_map")
     return await send(wire, prepare(engine.statements, statement, parameters, schema_translate_map=schemas))
 
@@ -175,7 +175,7 @@ async def _fetch(
     context: SessionContext, statement: Write, mapper: AnyMapper, parameters: OneRow | None, options: Options
 ) -> tuple[AnyResult, list[EntityState]]:
     """Have the keys of the rows returned besides what is asked for."""
-    engine, wire = await context.wire(clause=statement, pure=False)
+    engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False)
     own = len(core.expressions(core.returning_columns(statement)))
     schemas = options.get("schema_translate_map")
     call = prepare(

@@ -3,9 +3,9 @@
 From the identity map if it is there and fresh; else with one statement, compiled once per class and options.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from aiosession.errors import ArgumentError, near
@@ -34,9 +34,17 @@ class Wish:
 
 PLAIN: Final = Wish()
 
+Fetch: TypeAlias = Callable[[tuple[object, ...]], Awaitable[Any]]
+"""Returns the object of a primary key from the database, None if there is no row."""
 
-async def get(context: SessionContext, mapper: AnyMapper, identity: object, wish: Wish = PLAIN) -> Any:
-    """Return the object with this primary key, or None; no I/O and no flush if it is in memory and fresh."""
+
+async def get(
+    context: SessionContext, mapper: AnyMapper, identity: object, wish: Wish = PLAIN, fetch: Fetch | None = None
+) -> Any:
+    """Return the object with this primary key, or None; no I/O and no flush if it is in memory and fresh.
+
+    *fetch* reads the row of a primary key in another way than by the prepared statement.
+    """
     primary_key = primary_key_of(mapper, identity)
     if None in primary_key:
         return None
@@ -49,7 +57,7 @@ async def get(context: SessionContext, mapper: AnyMapper, identity: object, wish
         if all(column.key in entity.__dict__ for column in shape.columns):
             return await _with_relations(context, state, entity, shape)
     await context.autoflush()
-    return await _fetch(context, shape, primary_key, wish)
+    return await _fetch(context, shape, primary_key, wish) if fetch is None else await fetch(primary_key)
 
 
 def primary_key_of(mapper: AnyMapper, identity: object) -> tuple[object, ...]:

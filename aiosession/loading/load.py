@@ -58,15 +58,9 @@ async def reload(
     *,
     lock: Mapping[str, Any] | None = None,
 ) -> None:
-    """Read objects as they are in the database, throwing away changes; a missing row is `ObjectNotFoundError`."""
+    """Read expired objects, or expired attributes of them, again; a missing row is `ObjectNotFoundError`."""
     states = [_persistent(context, each) for each in objects]
     chosen = None if names is None else list(names)
-    if chosen is not None:
-        for state in states:
-            for name in chosen:
-                state.mapper.attribute(name)
-    for state in states:
-        context.workspace.expire(state, chosen)
     columns = None if chosen is None else [name for name in chosen if any(_is_column(state, name) for state in states)]
     if columns is None or columns or lock is not None:
         for state in await refresh(context, states, columns, lock=lock):

@@ -23,7 +23,7 @@ from aiosession.loading.dml import execute_write, is_entity_write, named_insert
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
-from aiosession.loading.returning import execute_from, execute_returning, note_write, returns_entities
+from aiosession.loading.returning import execute_from, execute_returning, note_write, returns_entities, written_mapper
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.cache import StatementCache
 from aiosession.sql.compiled import Extracted
@@ -150,12 +150,19 @@ async def _execute_other(
         statement, parameters = named_insert(statement, parameters)
     if isinstance(statement, UpdateBase) and returns_entities(statement):
         return await execute_returning(context, statement, parameters, _run(context, settings))
-    engine, wire = await context.wire(clause=statement, pure=is_pure(statement))
+    engine, wire = await context.wire(mapper=mapper_in(statement), clause=statement, pure=is_pure(statement))
     schema_map = settings.get("schema_translate_map")
     result = await send(wire, prepare(engine.statements, statement, parameters, schema_translate_map=schema_map))
     if isinstance(statement, UpdateBase):
         note_write(context.workspace, statement)
     return result
+
+
+def mapper_in(statement: object) -> AnyMapper | None:
+    """Return the mapper of the class that a statement is about, None if it is about none."""
+    if isinstance(statement, UpdateBase):
+        return written_mapper(statement)
+    return mapper_of_statement(statement) if isinstance(statement, Select) else None
 
 
 def _run(context: SessionContext, settings: Options) -> LoadRun:

@@ -34,6 +34,12 @@ def returns_entities(statement: object) -> bool:
     )
 
 
+def written_mapper(statement: UpdateBase) -> AnyMapper | None:
+    """Return the mapper of the class that *statement* writes; None for a mere table."""
+    entity = core.entity_of(statement.table)
+    return entity.mapper if isinstance(entity, EntityRef) else None
+
+
 async def execute_from(
     context: SessionContext, statement: core.EntitiesFrom, parameters: OneRow | None, run: LoadRun
 ) -> AnyResult:
@@ -70,7 +76,7 @@ async def returned_rows(
 ) -> tuple[ResultShape, list[tuple[Any, ...]]]:
     """Execute a statement that returns entities and return its rows, objects in the places of entities."""
     run.reread = True
-    engine, wire = await context.wire(clause=statement, pure=False)
+    engine, wire = await context.wire(mapper=written_mapper(statement), clause=statement, pure=False)
     call = prepare(engine.statements, statement, parameters)
     if call.rows is None:
         rows = await wire.fetch(call.sql, call.values)

@@ -8,7 +8,7 @@ from typing_extensions import override
 from aiosession.errors import near
 from aiosession.mapping.expressions import expression_of
 from aiosession.mapping.inspection import mapper_of
-from aiosession.mapping.mapper import AliasRef, EntityRef
+from aiosession.mapping.mapper import AliasRef, AnyMapper, EntityRef, Mapper
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ class AliasedClass:
 
     __entity_ref__: EntityRef
 
-    def __init__(self, class_: type[Any], selectable: FromClause | None, name: str | None) -> None:
+    def __init__(self, class_: type[Any] | AnyMapper, selectable: FromClause | None, name: str | None) -> None:
         mapper = mapper_of(class_)
         self.__entity_ref__ = AliasRef(
             mapper, mapper.table.alias(name) if selectable is None else selectable, self, name
@@ -44,7 +44,7 @@ class AliasedClass:
 
 
 def aliased(
-    element: type[T], alias: FromClause | None = None, *, name: str | None = None, flat: bool = False
+    element: type[T] | Mapper[T], alias: FromClause | None = None, *, name: str | None = None, flat: bool = False
 ) -> type[T]:
     """Return an alias of the mapped class *element*, to use in statements in its place.
 

@@ -24,10 +24,12 @@ _WRITING = Cascade.SAVE_UPDATE | Cascade.DELETE | Cascade.DELETE_ORPHAN | Cascad
 class Configuration:
     """One run over the relations that are not worked out yet."""
 
-    names: NameResolver
+    names_for: Callable[[AnyMapper], NameResolver]
     mapper_of_class: Callable[[type[Any]], AnyMapper | None]
     add_relationship: Callable[[Relationship], None]
     problems: list[str] = field(default_factory=list)
+    names: NameResolver = field(init=False)
+    """What names mean in the relation that is being worked out."""
 
     def run(self, relationships: Sequence[Relationship], writers: Writers) -> None:
         """Work out *relationships*; raises one MappingError with everything that is wrong with them."""
@@ -48,6 +50,7 @@ class Configuration:
     def _each(self, relationships: Iterable[Relationship], step: Callable[[Relationship], None]) -> list[Relationship]:
         done = []
         for relationship in relationships:
+            self.names = self.names_for(relationship.parent)
             try:
                 step(relationship)
             except ArgumentError as error:

@@ -4,7 +4,7 @@ from typing import Any, TypeVar, overload
 
 from aiosession.core import entity_of
 from aiosession.errors import MappingError, UnmappedError
-from aiosession.events.catalogue import CLASS
+from aiosession.events.catalogue import CLASS, EVERY_CLASS
 from aiosession.events.dispatch import EVERY_MAPPER, mapped_classes
 from aiosession.events.listening import Place, register
 from aiosession.mapping.mapper import AnyMapper, EntityRef, Mapper
@@ -31,7 +31,7 @@ def mapper_of(entity: object) -> AnyMapper:
 def find_class(target: object) -> Place | None:
     """Find what listens to the objects of a class, of a mapper, or of all mappers."""
     if target is Mapper:
-        return Place("Mapper", CLASS, EVERY_MAPPER)
+        return Place("Mapper", EVERY_CLASS, EVERY_MAPPER)
     class_ = target.class_ if isinstance(target, Mapper) else target
     if not isinstance(class_, type):
         return None

@@ -234,6 +234,12 @@ class Mapper(Generic[T]):
         """Return what the row with this primary key is called in an identity map."""
         return (self.class_, tuple(primary_key), token)
 
+    def __clause_element__(self) -> Any:
+        """Return what Core takes a mapper for in a statement: its class."""
+        if not self.registry.is_configured:
+            self.registry.configure()
+        return self.entity.element
+
     @override
     def __repr__(self) -> str:
         return f"<Mapper {self.name} on {self.table.fullname}>"

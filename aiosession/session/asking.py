@@ -13,6 +13,7 @@ from aiosession.errors import ObjectNotFoundError
 from aiosession.loading.get import get
 from aiosession.loading.load import load
 from aiosession.mapping.inspection import mapper_of
+from aiosession.mapping.mapper import Mapper
 from aiosession.session import lifecycle, querying, streaming
 from aiosession.session.holding import Holding
 from aiosession.session.lifecycle import Lock
@@ -28,7 +29,7 @@ class Asking(Holding):
 
     __slots__ = ()
 
-    async def get(self, entity: type[T], ident: object, **how: Unpack[HowToGet]) -> T | None:
+    async def get(self, entity: type[T] | Mapper[T], ident: object, **how: Unpack[HowToGet]) -> T | None:
         """Return the object with this primary key, from memory or with one statement; None if there is no such row.
 
         *ident* is a value, a tuple for a composite key, or a mapping from attribute names to values. Takes *options*
@@ -38,24 +39,24 @@ class Asking(Holding):
         with ctx.guard.enter("get"):
             ctx.check_open()
             found: T | None
-            if how:
+            if how or ctx.workspace.dispatch.hooks:
                 found = await querying.get(ctx, mapper_of(entity), ident, how)
             else:
                 found = await get(ctx, mapper_of(entity), ident)
             return found
 
-    async def get_one(self, entity: type[T], ident: object, **how: Unpack[HowToGet]) -> T:
+    async def get_one(self, entity: type[T] | Mapper[T], ident: object, **how: Unpack[HowToGet]) -> T:
         """Return the object with this primary key; `ObjectNotFoundError` if there is no such row; else as `get`."""
         ctx = self.context
         with ctx.guard.enter("get_one"):
             ctx.check_open()
             found: T | None = await querying.get(ctx, mapper_of(entity), ident, how)
         if found is None:
-            raise ObjectNotFoundError(entity, ident)
+            raise ObjectNotFoundError(mapper_of(entity).class_, ident)
         return found
 
     @overload
-    def query(self, entity: type[T], /) -> Query[T]: ...
+    def query(self, entity: type[T] | Mapper[T], /) -> Query[T]: ...
     @overload
     def query(self, *entities: Any) -> "Query[Any]": ...
     def query(self, *entities: Any) -> "Query[Any]":

@@ -7,7 +7,7 @@ statement in ``binds``, the session's ``bind``, an error that says what was look
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ClauseElement, Table
+from sqlalchemy import ClauseElement, TableClause
 from sqlalchemy.sql import visitors
 
 from aiosession.core import entity_of
@@ -16,7 +16,7 @@ from aiosession.errors import ArgumentError, InvalidRequestError, UnboundExecuti
 from aiosession.mapping.mapper import AnyMapper, EntityRef, Mapper
 from aiosession.transaction.bind import Bind
 
-BindKey: TypeAlias = type[Any] | AnyMapper | Table
+BindKey: TypeAlias = type[Any] | AnyMapper | TableClause
 """What a bind can be registered for: a mapped class or any base of one, a mapper, a table."""
 
 
@@ -46,7 +46,7 @@ class BindTable:
         return self.bind
 
     def bind_to(self, key: BindKey, bind: Bind) -> None:
-        """Register *bind* for a class, a mapper or a table."""
+        """Register *bind* for a class, a mapper or a table, whatever there was before."""
         self.binds[_key(key)] = _checked(bind, "bind")
 
     def engine(self) -> AsyncEngine | None:
@@ -68,7 +68,7 @@ class BindTable:
         )
 
 
-def _keys(mapper: AnyMapper | None, clause: ClauseElement | None) -> Iterator[type[Any] | Table]:
+def _keys(mapper: AnyMapper | None, clause: ClauseElement | None) -> Iterator[type[Any] | TableClause]:
     if mapper is not None:
         yield from mapper.class_.__mro__
         yield mapper.table
@@ -78,24 +78,24 @@ def _keys(mapper: AnyMapper | None, clause: ClauseElement | None) -> Iterator[ty
             if isinstance(entity, EntityRef):
                 yield from entity.mapper.class_.__mro__
                 yield entity.mapper.table
-            elif isinstance(element, Table):
+            elif isinstance(element, TableClause):
                 yield element
             else:
                 table = getattr(element, "table", None)
-                if isinstance(table, Table):
+                if isinstance(table, TableClause):
                     yield table
 
 
-def _key(key: BindKey) -> type[Any] | Table:
+def _key(key: BindKey) -> type[Any] | TableClause:
     if isinstance(key, Mapper):
         return key.class_
-    if isinstance(key, type | Table):
+    if isinstance(key, type | TableClause):
         return key
     raise ArgumentError(f"keys of binds are mapped classes, mappers and tables, not {key!r}")
 
 
-def _name(key: type[Any] | Table) -> str:
-    return f"table {key.fullname}" if isinstance(key, Table) else f"class {key.__qualname__}"
+def _name(key: type[Any] | TableClause) -> str:
+    return f"table {key.fullname}" if isinstance(key, TableClause) else f"class {key.__qualname__}"
 
 
 def _checked(bind: object, option: str) -> Bind:

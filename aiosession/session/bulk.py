@@ -277,7 +277,11 @@ async def _carry_out(ctx: SessionContext, batches: Sequence[Batch]) -> Outcome:
     if not batches:
         return Outcome()
     ctx.enter().check()
-    return await execute_plan(ctx, FlushPlan(tuple(batches)))
+    ctx.flushing = True
+    try:
+        return await execute_plan(ctx, FlushPlan(tuple(batches)))
+    finally:
+        ctx.flushing = False
 
 
 def _checked(mapper: AnyMapper, mappings: object) -> list[Any]:

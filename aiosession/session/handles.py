@@ -4,14 +4,28 @@ It can be awaited, used with ``async with``, and ended by its own commit() and r
 """
 
 from collections.abc import Generator
+from enum import Enum
 from types import TracebackType
 from typing import Any, Final
+
+from typing_extensions import override
 
 from aiosession.drivers.protocol import TransactionOptions
 from aiosession.errors import InvalidRequestError
 from aiosession.session import transactions
 from aiosession.transaction.context import SessionContext
 from aiosession.transaction.unit import SessionTransaction
+
+
+class SessionTransactionOrigin(Enum):
+    """What a transaction began with."""
+
+    AUTOBEGIN = "autobegin"
+    """The first call that needed it."""
+    BEGIN = "begin"
+    """``begin()``."""
+    BEGIN_NESTED = "begin_nested"
+    """``begin_nested()``: it is a savepoint."""
 
 
 class AsyncSessionTransaction:
@@ -22,6 +36,7 @@ class AsyncSessionTransaction:
     """
 
     __slots__ = ("_context", "_joins", "_level", "_nested", "_options")
+    # Handles are made when somebody asks for one: those on the same level are the same transaction.
 
     def __init__(
         self,
@@ -37,6 +52,35 @@ class AsyncSessionTransaction:
         self._joins = join
         self._options: Final = options
         self._level = level
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AsyncSessionTransaction):
+            return NotImplemented
+        return self is other or (self._level is not None and self._level is other._level)
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self._begun())
+
+    @property
+    def session(self) -> Any:
+        """The session that this is a transaction of."""
+        return self._context.workspace.owner
+
+    @property
+    def parent(self) -> "AsyncSessionTransaction | None":
+        """The transaction or savepoint around a savepoint, None for the outermost transaction."""
+        around = None if self._level is None else self._level.parent
+        return None if around is None else AsyncSessionTransaction(self._context, level=around)
+
+    @property
+    def origin(self) -> "SessionTransactionOrigin":
+        """What it began with."""
+        if self.nested:
+            return SessionTransactionOrigin.BEGIN_NESTED
+        by_itself = self._level is not None and not self._level.is_explicit
+        return SessionTransactionOrigin.AUTOBEGIN if by_itself else SessionTransactionOrigin.BEGIN
 
     @property
     def is_active(self) -> bool:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 @overload
-def inspect(subject: type[T]) -> Mapper[T]: ...
+def inspect(subject: type[T] | Mapper[T]) -> Mapper[T]: ...
 @overload
 def inspect(subject: object) -> Any: ...
 def inspect(subject: object) -> Any:
@@ -20,7 +20,7 @@ def inspect(subject: object) -> Any:
 
     It is not `sqlalchemy.inspect`, which knows nothing of these mappings; anything that is not mapped is an error.
     """
-    if isinstance(subject, type):
+    if isinstance(subject, type | Mapper):
         return mapper_of(subject)
     reference = getattr(subject, "__entity_ref__", None)
     if isinstance(reference, EntityRef):

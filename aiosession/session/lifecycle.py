@@ -97,20 +97,31 @@ def _expire_reached(ctx: SessionContext, reached: Iterable[EntityState]) -> None
 
 
 async def refresh(ctx: SessionContext, obj: object, names: Iterable[str] | None, lock: Lock) -> None:
-    """Read an object again, throwing away what is not flushed; a row that is gone is an error."""
+    """Read an object again, throwing away what is not flushed; a row that is gone is an error.
+
+    What else the session has to write is flushed before, after the object has forgotten its changes.
+    """
     ctx.check_open()
     state = state_in(ctx, obj)
     arguments = lock_arguments(lock)
+    chosen = None if names is None else _checked_names(state, names)
+    ctx.enter().check()
+    expire(ctx, obj, chosen)
     await ctx.autoflush()
-    if names is None:
-        _expire_reached(ctx, [each.state for each in reachable(state, Cascade.REFRESH_EXPIRE)])
-    await loading.reload(ctx, [obj], None if names is None else _listed(names), lock=arguments)
+    await loading.reload(ctx, [obj], chosen, lock=arguments)
 
 
 def _listed(names: Iterable[str]) -> list[str]:
     if isinstance(names, str):
         raise ArgumentError(f"attribute_names is a list of names; write [{names!r}]")
     return list(names)
+
+
+def _checked_names(state: EntityState, names: Iterable[str]) -> list[str]:
+    chosen = _listed(names)
+    for name in chosen:
+        state.mapper.attribute(name)
+    return chosen
 
 
 async def refresh_all(ctx: SessionContext) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias, TypedDict
 
-from sqlalchemy import ClauseElement, Insert, Update
+from sqlalchemy import ClauseElement, Insert, Update, select
 
 from aiosession import core
 from aiosession.engine.execution import AnyResult, Parameters
@@ -58,7 +58,7 @@ async def execute(
     if not how:
         answer = await run(ctx, clause, params, options)
     else:
-        with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"))):
+        with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"), query.mapper_in(clause))):
             answer = await run(ctx, clause, params, options)
     if ctx.listens(*announcing.ABOUT_BULK):
         await announcing.notify_bulk(ctx, clause, params, answer)
@@ -81,8 +81,25 @@ async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: How
         lock=lock_arguments(how.get("with_for_update")),
         token=how.get("identity_token"),
     )
+    fetch = partial(_fetch_asking, ctx, mapper, wish, how) if ctx.listens("do_orm_execute") else None
     with ctx.bound_to(await bind_of(ctx, None, how.get("bind_arguments"), mapper)):
-        return await getting.get(ctx, mapper, identity, wish)
+        return await getting.get(ctx, mapper, identity, wish, fetch)
+
+
+async def _fetch_asking(
+    ctx: SessionContext, mapper: AnyMapper, wish: getting.Wish, how: HowToGet, primary_key: tuple[object, ...]
+) -> Any:
+    """Read the row of a primary key by a statement that handlers of ``do_orm_execute`` see, change and answer."""
+    columns = [mapper.entity.column(attribute) for attribute in mapper.primary_key_attributes]
+    criteria = [column == value for column, value in zip(columns, primary_key, strict=True)]
+    statement = select(mapper).where(*criteria).options(*wish.options)
+    if wish.lock is not None:
+        statement = statement.with_for_update(**wish.lock)
+    options = {**(how.get("execution_options") or {}), "populate_existing": wish.overwrite}
+    if wish.token is not None:
+        options["identity_token"] = wish.token
+    said: How = {"execution_options": options, "bind_arguments": how.get("bind_arguments")}
+    return (await execute(ctx, statement, None, said)).scalars().first()
 
 
 def _options(options: object) -> tuple[LoadOption, ...]:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, TableClause
 
 from aiosession.loading.options import LoadOption
 from aiosession.mapping.inspection import mapper_of
@@ -253,13 +253,24 @@ class AsyncSession(Asking, Transacting):
     ) -> Bind | Awaitable[Bind]:
         """Return the engine or connection for a class or statement; made to be overridden, also by ``async def``.
 
-        *hints* are what calls were given as ``bind_arguments`` besides ``mapper``, ``clause`` and ``bind``.
+        ``self._flushing`` tells whether a flush asks, or a bulk method. What is read or written object by object comes
+        with its mapper and without a statement: *clause* is its table, or None. *hints* are what calls were given as
+        ``bind_arguments`` besides ``mapper``, ``clause`` and ``bind``.
         """
         return self.binds.locate(None if mapper is None else mapper_of(mapper), clause, **hints)
 
     def bind_mapper(self, mapper: AnyMapper | type[Any], bind: Bind) -> None:
         """Send a class to *bind* from now on."""
         self.binds.bind_to(mapper, bind)
+
+    def bind_table(self, table: TableClause, bind: Bind) -> None:
+        """Send statements about a table to *bind* from now on."""
+        self.binds.bind_to(table, bind)
+
+    @property
+    def _flushing(self) -> bool:
+        """Whether a flush is in progress, for get_bind() to ask: what is wanted is a place to write to."""
+        return self.context.flushing
 
     # The session itself
 

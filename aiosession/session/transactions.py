@@ -64,17 +64,19 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
         return
     level = ctx.enter()
     level.check()
-    flushing = await announcing.before_flush(ctx, objects)
-    is_lone = is_last and not (level.is_nested or level.is_explicit or level.shares)
-    ctx.allows_lone_write = is_lone and not ctx.listens("after_begin")
+    ctx.flushing = True
     try:
-        await write_changes(ctx, objects, loaders=_LOADERS, flushing=flushing)
-        await announcing.flushed(ctx, flushing)
-    except BaseException as error:
-        await fail(ctx, level, error)
-        raise
+        flushing = await announcing.before_flush(ctx, objects)
+        is_lone = is_last and not (level.is_nested or level.is_explicit or level.shares)
+        ctx.allows_lone_write = is_lone and not ctx.listens("after_begin")
+        try:
+            await write_changes(ctx, objects, loaders=_LOADERS, flushing=flushing)
+            await announcing.flushed(ctx, flushing)
+        except BaseException as error:
+            await fail(ctx, level, error)
+            raise
     finally:
-        ctx.allows_lone_write = False
+        ctx.flushing = ctx.allows_lone_write = False
 
 
 async def plan(ctx: SessionContext, objects: Iterable[object] | None = None) -> FlushPlan:

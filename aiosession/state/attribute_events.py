@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
+from aiosession.errors import MappingError, near
 from aiosession.events.dispatch import Dispatch, Listener, Source
 from aiosession.mapping.mapper import AnyMapper, Attribute
 from aiosession.state.contents import holds
@@ -121,6 +122,20 @@ def validates(*names: str, include_removes: bool = False, include_backrefs: bool
         return fn
 
     return decorate
+
+
+def check_validators(mapper: AnyMapper) -> None:
+    """Refuse validators of attributes that a class does not have."""
+    known = mapper.attributes
+    wrong = [
+        f"class {mapper.name}: @validates of {fn.__name__}() names {name!r}, which is no mapped attribute"
+        f"{near(name, known)}"
+        for fn, (names, _, _) in _validators(mapper.class_)
+        for name in names
+        if name not in known
+    ]
+    if wrong:
+        raise MappingError(*wrong)
 
 
 def add_validators(mapper: AnyMapper, attribute: Attribute, dispatch: Callable[[], Dispatch]) -> None:

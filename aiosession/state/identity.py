@@ -1,14 +1,17 @@
 """Keep one object per row: the identity map, which holds its objects weakly."""
 
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from typing import Any
+
+from typing_extensions import override
 
 from aiosession.errors import InvalidRequestError
 from aiosession.mapping.mapper import IdentityKey
 from aiosession.state.state import EntityState, name_of_key
 
 
-class IdentityMap:
-    """Objects by identity key, each kept only while somebody else holds it.
+class IdentityMap(Mapping[IdentityKey, object]):
+    """A mapping from identity keys to objects, each kept only while somebody else holds it.
 
     ``states`` is the plain dictionary underneath, for generated row loaders; an entry may outlive its object
     (see ``Workspace.purge``), so look at what ``states[key]()`` returns.
@@ -19,10 +22,12 @@ class IdentityMap:
     def __init__(self) -> None:
         self.states: dict[IdentityKey, EntityState] = {}
 
-    def get(self, key: IdentityKey) -> object | None:
-        """Return the object with this key, or None."""
+    @override
+    def get(self, key: IdentityKey, default: Any = None, /) -> Any:
+        """Return the object with this key, or *default*."""
         state = self.states.get(key)
-        return None if state is None else state()
+        found = None if state is None else state()
+        return default if found is None else found
 
     def state(self, key: IdentityKey) -> EntityState | None:
         """Return the state of the living object with this key, or None."""
@@ -48,30 +53,67 @@ class IdentityMap:
         if self.states.get(key) is state:
             del self.states[key]
 
-    def keys(self) -> list[IdentityKey]:
-        """Return the keys of all living objects."""
-        return [key for key, state in list(self.states.items()) if state() is not None]
-
-    def values(self) -> list[object]:
-        """Return all living objects."""
-        return [obj for obj in (state() for state in list(self.states.values())) if obj is not None]
+    def living(self) -> list[tuple[IdentityKey, object]]:
+        """Return all objects that are still there, with their keys; they stay as long as the list does."""
+        found = [(key, state()) for key, state in list(self.states.items())]
+        return [(key, obj) for key, obj in found if obj is not None]
 
     def live_states(self) -> list[EntityState]:
         """Return the states of all living objects."""
         return [state for state in list(self.states.values()) if state() is not None]
 
-    def __iter__(self) -> Iterator[object]:
-        return iter(self.values())
+    @override
+    def values(self) -> ValuesView[object]:
+        """Return a view of all living objects."""
+        return LivingObjects(self)
 
+    @override
+    def items(self) -> ItemsView[IdentityKey, object]:
+        """Return a view of all keys with their living objects."""
+        return LivingItems(self)
+
+    @override
+    def __iter__(self) -> Iterator[IdentityKey]:
+        return iter([key for key, _ in self.living()])
+
+    @override
     def __contains__(self, key: object) -> bool:
         state = self.states.get(key)  # type: ignore[call-overload]  # any object may be asked for
         return state is not None and state() is not None
 
+    @override
     def __getitem__(self, key: IdentityKey) -> object:
         found = self.get(key)
         if found is None:
             raise KeyError(key)
         return found
 
+    @override
     def __len__(self) -> int:
-        return len(self.keys())
+        return len(self.living())
+
+
+class LivingObjects(ValuesView[object]):
+    """The objects of an identity map, none of which vanishes while they are gone through."""
+
+    _mapping: IdentityMap
+    __slots__ = ()
+
+    @override
+    def __iter__(self) -> Iterator[object]:
+        return iter([obj for _, obj in self._mapping.living()])
+
+    @override
+    def __contains__(self, value: object) -> bool:
+        return any(obj is value for obj in self)
+
+
+class LivingItems(ItemsView[IdentityKey, object]):
+    """The keys and objects of an identity map, none of which vanishes while they are gone through."""
+
+    _mapping: IdentityMap
+    __slots__ = ()
+
+    @override
+    def __iter__(self) -> Iterator[tuple[IdentityKey, object]]:
+        return iter(self._mapping.living())

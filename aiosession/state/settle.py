@@ -123,13 +123,19 @@ def record_inserted(
 
 
 def record_unknown(frame: Frame, state: EntityState, names: Iterable[str]) -> None:
-    """Remove values that are no longer known, and note how to undo it; the next awaited touch reads them."""
+    """Remove values that are no longer known, and note how to undo it; a call that touches the object reads them.
+
+    Deferred ones wait until they are asked for.
+    """
     names = list(names)
     record_generated(frame, state, dict.fromkeys(names, NO_VALUE))
     values = state.values()
     for name in names:
         values.pop(name, None)
-    state.expired = {*(state.expired or ()), *names}
+    columns = state.mapper.column_attributes
+    missing = {name for name in names if name in columns and not columns[name].deferred}
+    if missing:
+        state.expired = missing.union(state.expired or ())
 
 
 def set_loaded(state: EntityState, key: str, value: object) -> None:

@@ -12,7 +12,7 @@ from aiosession.events.dispatch import Dispatch
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.mapper import IdentityKey
 from aiosession.state import settle, undo
-from aiosession.state.cascade import neighbours, reachable
+from aiosession.state.cascade import neighbours_past_and_present, reachable
 from aiosession.state.identity import IdentityMap
 from aiosession.state.lifecycle import DELETED, DETACHED, PENDING, PERSISTENT, TRANSIENT
 from aiosession.state.moves import NOBODY, Move, announce, before_attach, note_arrival, note_departures
@@ -81,7 +81,8 @@ class Workspace:
 
     def identify(self, key: IdentityKey) -> object | None:
         """Return the object with this identity key, if it is in memory and not deleted."""
-        return self.identity_map.get(key)
+        found: object | None = self.identity_map.get(key)
+        return found
 
     def contains(self, obj: object) -> bool:
         """Whether an object is in this session: pending, or persistent."""
@@ -101,7 +102,7 @@ class Workspace:
     def add(self, obj: object) -> None:
         """Take in an object and what the save-update cascade reaches from it; nothing is taken in on an error."""
         state = state_of(obj)
-        near = neighbours(state, Cascade.SAVE_UPDATE)
+        near = neighbours_past_and_present(state, Cascade.SAVE_UPDATE)
         if not near and state.workspace_ref is None and state.lifecycle is TRANSIENT:
             self.adopt(state, obj)
             return
@@ -111,7 +112,8 @@ class Workspace:
         else:
             arriving = [(state, obj)]
         if not all(self.has(state_of(each)) for each, _ in near):
-            arriving += [(each.state, each.obj) for each in reachable(state, Cascade.SAVE_UPDATE, halt=self.has)]
+            reached = reachable(state, Cascade.SAVE_UPDATE, halt=self.has, step=neighbours_past_and_present)
+            arriving += [(each.state, each.obj) for each in reached]
         for other, _ in arriving:
             if other.workspace_ref is not None or other.key is not None:
                 self._check_arrival(other)

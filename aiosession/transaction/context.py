@@ -61,6 +61,7 @@ class SessionContext:
         "block",
         "closed",
         "expires_on_commit",
+        "flushing",
         "guard",
         "handed",
         "join_mode",
@@ -83,6 +84,8 @@ class SessionContext:
         self.expires_on_commit = True
         self.closed = False
         self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
+        self.flushing = False
+        """Whether a flush is in progress."""
         self.reopens = False
         """Whether the session can be used again after close()."""
         self.level: SessionTransaction | None = None

@@ -111,9 +111,9 @@ def _settle_insert(
             del values[key]
         workspace.record_written(state, {**changed, **decided})
     workspace.record_generated(state, values)
+    workspace.make_persistent(state, identity_of(state))
     is_known = not written.returned or written.returned[number] is not None
     unknown = batch.unknown if is_known else (*batch.unknown, *batch.returned)
-    workspace.make_persistent(state, identity_of(state))
     if unknown:
         workspace.record_unknown(state, _besides_key(state, unknown))
 

@@ -72,6 +72,7 @@ PUBLIC = [
     "RowMapping",
     "ScalarResult",
     "SerializationError",
+    "SessionTransactionOrigin",
     "StaleDataError",
     "StaleVersionError",
     "StatementTimeoutError",

@@ -186,6 +186,25 @@ async def test_an_orphan_of_the_many_side_is_deleted(engine: AsyncEngine, observ
         assert await session.get(Label, 2) is None
 
 
+async def test_what_became_an_orphan_of_the_many_side_while_detached_is_deleted(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    async with AsyncSession(engine) as session:
+        shelf = Shelf(lamp=Lamp(id=1), labels=[Label(id=1)])
+        session.add(shelf)
+        await session.commit()
+    shelf.lamp = None
+    shelf.labels.clear()
+
+    async with AsyncSession(engine) as session:
+        session.add(shelf)
+        await session.commit()
+
+    async with AsyncSession(observer) as session:
+        assert await session.get(Lamp, 1) is None
+        assert await session.get(Label, 1) is None
+
+
 # Merging into relations with orphans
 
 

@@ -1,14 +1,23 @@
 """``do_orm_execute``: handlers see statements before they are executed; they may change or answer them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.sql.dml import UpdateBase
 
-from aiosession import AsyncEngine, AsyncSession, ORMExecuteState, Result, events
-from aiosession.errors import ArgumentError, ReentrantUseError
+from aiosession import (
+    AsyncEngine,
+    AsyncSession,
+    ORMExecuteState,
+    Result,
+    create_async_engine,
+    events,
+    selectinload,
+)
+from aiosession.errors import ArgumentError, ObjectNotFoundError, ReentrantUseError
 from aiosession.testing.statements import StatementLog
 from tests.session_model import Author, make_tables, put_author
 
@@ -31,6 +40,36 @@ async def test_a_handler_adds_a_criterion(session: AsyncSession) -> None:
 
     async with session:
         assert [author.name for author in await session.scalars(select(Author))] == ["Ann"]
+
+
+async def test_a_handler_sees_what_get_asks_for_and_adds_a_criterion(session: AsyncSession) -> None:
+    seen: list[bool] = []
+
+    @events.listens_for(session, "do_orm_execute")
+    def only_ann(state: ORMExecuteState) -> None:
+        seen.append(state.is_select and state.is_orm_statement)
+        state.statement = state.statement.where(Author.name == "Ann")
+
+    async with session:
+        ann = await session.get(Author, 1, with_for_update=True, options=[selectinload(Author.books)])
+        assert ann is not None
+        assert (ann.name, ann.books) == ("Ann", [])
+        assert await session.get(Author, 2) is None
+        assert await session.get(Author, 1) is ann
+        with pytest.raises(ObjectNotFoundError):
+            await session.get_one(Author, 2, populate_existing=True)
+
+    assert seen == [True, True, True]
+
+
+async def test_get_goes_where_it_is_sent_also_when_handlers_listen(session: AsyncSession, tmp_path: Path) -> None:
+    events.listen(session, "do_orm_execute", lambda state: None)
+    other = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/other.db")
+    await make_tables(other)
+    async with session:
+        assert await session.get(Author, 1, bind_arguments={"bind": other}) is None
+        assert await session.get(Author, 1) is not None
+    await other.dispose()
 
 
 async def test_a_handler_answers_from_memory(session: AsyncSession, statements: StatementLog) -> None:

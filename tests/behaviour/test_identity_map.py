@@ -1,11 +1,12 @@
 """One row, one object."""
 
 import gc
+from collections.abc import Mapping
 
 import pytest
 from sqlalchemy import select
 
-from aiosession import AsyncEngine, AsyncSession, inspect
+from aiosession import AsyncEngine, AsyncSession, identity_key, inspect
 from aiosession.testing.statements import StatementLog
 from tests.session_model import Author, Book, make_tables, put_author
 
@@ -69,6 +70,42 @@ async def test_keys_are_looked_up_by_class_and_primary_key(engine: AsyncEngine, 
 
         assert inspect(author).key in session.identity_map
         assert (Author, (key + 1,), None) not in session.identity_map
+
+
+async def test_the_map_is_a_mapping_from_keys_to_objects(engine: AsyncEngine, key: int) -> None:
+    async with AsyncSession(engine) as session:
+        author = await session.get_one(Author, key)
+        identity = identity_key(Author, key)
+
+        assert isinstance(session.identity_map, Mapping)
+        assert list(session.identity_map) == list(session.identity_map.keys()) == [identity]
+        assert list(session.identity_map.values()) == [author]
+        assert dict(session.identity_map.items()) == {identity: author} == session.identity_map
+        assert session.identity_map.get(identity) is session.identity_map[identity] is author
+        assert session.identity_map.get(identity_key(Author, key + 1), "none") == "none"
+        assert author in session.identity_map.values()
+        assert len(session.identity_map) == 1
+
+
+async def test_the_session_gives_its_objects(engine: AsyncEngine, key: int) -> None:
+    async with AsyncSession(engine) as session:
+        author, new = await session.get_one(Author, key), Author(name="Bea")
+        session.add(new)
+
+        assert {*session} == {author, new}
+
+
+async def test_objects_of_the_map_stay_while_it_is_gone_through(engine: AsyncEngine, key: int) -> None:
+    await put_author(engine, "Bea")
+    async with AsyncSession(engine) as session:
+        held = (await session.scalars(select(Author))).all()
+        found = []
+        for author in session.identity_map.values():
+            held = []
+            found.append(author)
+
+        assert len(found) == 2
+        assert held == []
 
 
 async def test_a_query_does_not_overwrite_changes(engine: AsyncEngine, key: int) -> None:

@@ -149,6 +149,20 @@ async def test_reading_an_unset_relation_does_not_make_it_part_of_what_is_merged
         assert (letter.text, letter.writer_id) == ("Hello", 1)
 
 
+async def test_what_is_taken_off_an_object_is_not_merged(engine: AsyncEngine, observer: AsyncEngine) -> None:
+    await put(engine, Letter(id=1, text="Hi", writer=Person(id=1, name="Ann", age=3)))
+    given = Letter(id=1, text="Hello", writer=None)
+    vars(given).pop("writer")
+
+    async with AsyncSession(engine) as session:
+        await session.merge(given)
+        await session.commit()
+
+    async with AsyncSession(observer) as session:
+        letter = await session.get_one(Letter, 1)
+        assert (letter.text, letter.writer_id) == ("Hello", 1)
+
+
 async def test_merging_what_is_the_same_leaves_the_session_clean(engine: AsyncEngine, statements: StatementLog) -> None:
     await put(engine, Person(id=1, name="Ann", age=3, pets=[Pet(id=1, name="Rex")]))
     async with AsyncSession(engine) as session:
@@ -545,6 +559,23 @@ async def test_without_load_nothing_is_sent_and_nothing_is_changed(
         assert not session.dirty
         assert await session.get(Person, 1) is merged
         await session.commit()
+        assert statements.kinds == []
+
+
+async def test_cached_results_are_merged_at_once_without_a_statement(
+    engine: AsyncEngine, statements: StatementLog
+) -> None:
+    await put(engine, *(Person(id=number, name=f"p{number}") for number in range(1, 6)))
+    async with AsyncSession(engine) as session:
+        cached = pickle.dumps((await session.scalars(select(Person).order_by(Person.id))).all())
+    statements.clear()
+
+    async with AsyncSession(engine) as session:
+        people = await session.merge_all(pickle.loads(cached), load=False)
+
+        assert [person.name for person in people] == ["p1", "p2", "p3", "p4", "p5"]
+        assert all(inspect(person).persistent for person in people)
+        assert not session.dirty
         assert statements.kinds == []
 
 

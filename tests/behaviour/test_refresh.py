@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import ForeignKey, select, update
 
-from aiosession import AsyncEngine, AsyncSession, DeclarativeBase, Mapped, inspect, mapped_column, relationship
+from aiosession import AsyncEngine, AsyncSession, DeclarativeBase, Mapped, events, inspect, mapped_column, relationship
 from aiosession.errors import ArgumentError, InvalidRequestError, NotLoadedError, ObjectNotFoundError
 from aiosession.testing.statements import StatementLog
 
@@ -188,15 +188,60 @@ async def test_the_expire_cascade_lets_pending_objects_go(engine: AsyncEngine) -
         await session.flush()
 
 
-async def test_refresh_of_all_writes_changes_first(engine: AsyncEngine, observer: AsyncEngine) -> None:
+async def test_refresh_throws_away_what_is_not_flushed_instead_of_writing_it(
+    engine: AsyncEngine, statements: StatementLog
+) -> None:
     async with AsyncSession(engine) as session:
         house = await session.get_one(House, 1)
         house.name = "mine"
+        statements.clear()
 
         await session.refresh(house)
 
-        assert house.name == "mine"
+        assert house.name == "old"
         assert not session.dirty
+        assert "UPDATE" not in statements.kinds
+
+
+async def test_refresh_writes_the_changes_of_other_objects_first(engine: AsyncEngine, observer: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        house, door = await session.get_one(House, 1), await session.get_one(Door, 1)
+        house.name, door.name = "mine", "blue"
+
+        await session.refresh(house)
+        await session.commit()
+
+    async with AsyncSession(observer) as other:
+        assert await other.scalar(select(House.name)) == "old"
+        assert await other.scalar(select(Door.name)) == "blue"
+
+
+async def test_refresh_of_some_attributes_writes_the_others(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        house = await session.get_one(House, 1)
+        house.name, house.plan = "mine", "new plan"
+
+        await session.refresh(house, ["name"])
+
+        assert (house.name, house.plan) == ("old", "new plan")
+        assert await session.scalar(select(House.plan)) == "new plan"
+
+
+async def test_refresh_tells_handlers_of_expire_once(engine: AsyncEngine) -> None:
+    expired: list[object] = []
+
+    def note(target: object, attrs: object) -> None:
+        expired.append(target)
+
+    events.listen(Door, "expire", note)
+    try:
+        async with AsyncSession(engine) as session:
+            door = await session.get_one(Door, 1)
+            await session.refresh(door)
+    finally:
+        events.remove(Door, "expire", note)
+
+    assert expired == [door]
 
 
 @pytest.mark.parametrize("lock", [True, {"read": True}, {"of": House}, {"of": [House.__table__], "nowait": True}])

@@ -454,6 +454,14 @@ class Line(OnlyPostgres):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
 
 
+class Stamped(OnlyPostgres):
+    """A trigger makes its key."""
+
+    __tablename__ = "stamped"
+    code: Mapped[str] = mapped_column(server_default=FetchedValue(), primary_key=True)
+    name: Mapped[str]
+
+
 @pytest.fixture
 async def postgres_engine(engine: AsyncEngine) -> AsyncEngine:
     async with engine.begin() as connection:
@@ -516,3 +524,22 @@ async def test_one_column_of_a_composite_key_may_be_counted(postgres_engine: Asy
         await session.flush()
 
         assert [(each.page, each.number) for each in lines] == [(7, 1), (7, 2), (8, 3)]
+
+
+@on_postgres
+async def test_a_trigger_may_make_the_key(postgres_engine: AsyncEngine, statements: StatementLog) -> None:
+    async with postgres_engine.begin() as connection:
+        await connection.exec_driver_sql(
+            "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN NEW.code := 'code of ' || NEW.name; RETURN NEW; END $$"
+        )
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER stamped BEFORE INSERT ON stamped FOR EACH ROW EXECUTE FUNCTION stamp()"
+        )
+    async with AsyncSession(postgres_engine) as session:
+        made = [Stamped(name=name) for name in "abc"]
+        session.add_all(made)
+        await session.commit()
+
+        assert [each.code for each in made] == ["code of a", "code of b", "code of c"]
+        assert await session.get(Stamped, "code of b") is made[1]

@@ -54,6 +54,24 @@ async def test_a_bind_may_be_given_for_a_base_class_or_a_table(engine: AsyncEngi
         assert session.get_bind(clause=select(Book.__table__)) is other
 
 
+async def test_a_bind_can_be_given_for_a_table_later(engine: AsyncEngine, other: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        session.bind_table(Book.__table__, other)
+        session.add_all([Author(name="Ann"), Book(title="One")])
+        await session.commit()
+
+        assert session.get_bind(clause=select(Book.__table__)) is other
+    assert (await count(engine, "author"), await count(other, "book")) == (1, 1)
+
+
+async def test_a_bind_is_given_for_a_table_and_to_an_engine(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        with pytest.raises(ArgumentError, match="mapped classes, mappers and tables, not 'book'"):
+            session.bind_table("book", engine)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match="create_async_engine"):
+            session.bind_table(Book.__table__, "sqlite://")  # type: ignore[arg-type]
+
+
 async def test_bind_is_for_everything_else(engine: AsyncEngine, other: AsyncEngine) -> None:
     async with AsyncSession(engine, binds={Book: other}) as session:
         assert session.get_bind(Author) is engine

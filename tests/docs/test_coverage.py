@@ -19,6 +19,7 @@ from aiosession import (
     mapped_column,
     relationship,
 )
+from aiosession.events import catalogue
 from tests.docs.coverage_page import HEADER, NONE, PAGE, PLANNED, Line, lines
 
 TEXT = PAGE.read_text()
@@ -58,8 +59,8 @@ ELSEWHERE = {*MAPPING.split(), *ENGINES.split(), *LOADING.split(), *ERRORS_OF_OT
 """Public names that belong to other chapters: of mapping, of engines, of queries."""
 
 
-PARTS = {"binds", "context"}
-"""Attributes of a session that only its own modules use."""
+PARTS = {"binds", "context", "dispatch"}
+"""Attributes of a session, or a maker, that only their own modules use."""
 
 
 # The rows
@@ -146,6 +147,11 @@ def test_every_public_attribute_is_on_the_page(subject: str) -> None:
     missing = [name for name in public_names(SUBJECTS[subject]) if not mentioned(rf"\b{words_for(subject)}\.{name}\b")]
 
     assert not missing
+
+
+@pytest.mark.parametrize("name", sorted({*catalogue.SESSION, *catalogue.EVERY_CLASS, *catalogue.ATTRIBUTE}))
+def test_every_event_is_on_the_page(name: str) -> None:
+    assert mentioned(rf'\blisten\([^\n]*"{name}"')
 
 
 @pytest.mark.parametrize("constructor", [AsyncSession, async_sessionmaker])

@@ -83,7 +83,7 @@ def test_rollback_brings_deleted_objects_back(workspace: Workspace) -> None:
     workspace.rollback_all()
 
     assert state_of(author).lifecycle is PERSISTENT
-    assert workspace.identity_map.values() == [author]
+    assert list(workspace.identity_map.values()) == [author]
     assert not workspace.deleted
 
 
@@ -110,7 +110,7 @@ def test_a_row_deleted_and_inserted_anew_comes_back_as_the_old_object(workspace:
 
     workspace.rollback_all()
 
-    assert workspace.identity_map.values() == [old]
+    assert list(workspace.identity_map.values()) == [old]
     assert state_of(new).lifecycle is TRANSIENT
 
 
@@ -126,7 +126,7 @@ def test_rollback_gives_the_old_key_back(workspace: Workspace) -> None:
     workspace.rollback_all()
 
     assert (author.id, state.key) == (1, old)
-    assert workspace.identity_map.keys() == [old]
+    assert list(workspace.identity_map.keys()) == [old]
 
 
 def test_two_objects_that_exchanged_their_keys_get_them_back(workspace: Workspace) -> None:

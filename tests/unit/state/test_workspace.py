@@ -1,5 +1,6 @@
 import gc
 import weakref
+from collections.abc import Mapping
 
 import pytest
 
@@ -349,7 +350,10 @@ def test_the_identity_map_is_read_like_a_mapping(workspace: Workspace) -> None:
     assert key is not None
     identity_map = workspace.identity_map
 
-    assert list(identity_map) == [author]
+    assert list(identity_map) == [key]
+    assert list(identity_map.values()) == [author]
+    assert list(identity_map.items()) == [(key, author)]
+    assert isinstance(identity_map, Mapping)
     assert identity_map.state(key) is state_of(author)
     assert identity_map.live_states() == [state_of(author)]
     assert identity_map.get((Author, (2,), None)) is None
@@ -389,7 +393,7 @@ def test_what_is_gone_takes_room_only_until_there_is_much_of_it(workspace: Works
 
     assert len(workspace.identity_map) == 1
     assert len(workspace.identity_map.states) < 2500
-    assert workspace.identity_map.values() == [kept]
+    assert list(workspace.identity_map.values()) == [kept]
 
 
 def test_a_session_that_is_let_go_of_leaves_nothing_to_the_garbage_collector(workspace: Workspace) -> None:
