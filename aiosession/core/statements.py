@@ -68,15 +68,21 @@ def order_by_clauses(select: Select[*tuple[object, ...]]) -> tuple[ColumnElement
     return cast("tuple[ColumnElement[object], ...]", select._order_by_clauses)
 
 
+def has_limit(statement: object) -> bool:
+    """Tell whether a SELECT or union has LIMIT or FETCH."""
+    return (
+        getattr(statement, "_limit_clause", None) is not None or getattr(statement, "_fetch_clause", None) is not None
+    )
+
+
+def is_sliced(select: Select[*tuple[object, ...]]) -> bool:
+    """Tell whether *select* has LIMIT, OFFSET or FETCH."""
+    return has_limit(select) or select._offset_clause is not None
+
+
 def is_limited(select: Select[*tuple[object, ...]]) -> bool:
     """Tell whether *select* has LIMIT, OFFSET, FETCH or DISTINCT, so that joining collections changes its meaning."""
-    return (
-        select._limit_clause is not None
-        or select._offset_clause is not None
-        or select._fetch_clause is not None
-        or bool(select._distinct)
-        or bool(select._distinct_on)
-    )
+    return is_sliced(select) or bool(select._distinct) or bool(select._distinct_on)
 
 
 def is_grouped(select: Select[*tuple[object, ...]]) -> bool:

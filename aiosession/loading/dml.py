@@ -5,7 +5,7 @@ in Python, "fetch" has the database return the keys of the rows, "auto" evaluate
 where it cannot, False leaves the objects alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -29,7 +29,7 @@ from aiosession.transaction.context import SessionContext
 
 Options: TypeAlias = Mapping[str, Any]
 Write: TypeAlias = Update | Delete
-V = TypeVar("V", Insert, Update)
+V = TypeVar("V", bound=Insert | Update)
 
 _CHOICES: Final = ("auto", "evaluate", "fetch", False)
 
@@ -104,8 +104,8 @@ def with_columns(statement: V, mapper: AnyMapper) -> V:
     return statement if all(name == key for name, key in names.items()) else core.with_names(statement, names)
 
 
-def named_insert(statement: Insert, parameters: Parameters | None) -> tuple[Insert, Parameters | None]:
-    """Return an INSERT of a mapped class and its parameters with columns in place of the names of attributes."""
+def named_write(statement: V, parameters: Parameters | None) -> tuple[V, Parameters | None]:
+    """Return an INSERT or UPDATE of a mapped class and its parameters with columns in place of names of attributes."""
     if not isinstance(core.entity_of(statement.table), EntityRef):
         return statement, parameters
     mapper = mapper_of_write(statement)
@@ -216,7 +216,7 @@ def synchronize(
     for state in matched.certain:
         _update(workspace, state, values, made)
     for state in matched.doubtful:
-        workspace.expire(state, [*values, *made])
+        workspace.expire(state, _unchanged(state, [*values, *made]))
 
 
 def _new_values(statement: Update, mapper: AnyMapper, parameters: OneRow | None) -> dict[str, Evaluate | None]:
@@ -261,8 +261,10 @@ def _update(
 ) -> None:
     held = state.values()
     known: dict[str, object] = {}
-    lost = [key for key in made if key in held]
-    for key, compute in values.items():
+    # all are computed before any is set: UPDATE sees the row as it was
+    lost = [key for key in _unchanged(state, made) if key in held]
+    for key in _unchanged(state, values):
+        compute = values[key]
         value = UNKNOWN if compute is None else compute(state)
         if key in held and value is not UNKNOWN:
             known[key] = value
@@ -272,3 +274,9 @@ def _update(
         workspace.record_generated(state, known)
     if lost:
         workspace.expire(state, lost)
+
+
+def _unchanged(state: EntityState, names: Iterable[str]) -> list[str]:
+    """Return the attributes of *names* without a change that is still to be written; such a change stays."""
+    changed = state.committed or ()
+    return [name for name in names if name not in changed]

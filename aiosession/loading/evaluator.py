@@ -1,16 +1,37 @@
 """Evaluate criteria of SQL on objects in memory, as far as Python can tell what the database would say.
 
-Pure. NULL is None, and logic has three values as in SQL. What is not in memory, or may be out of date, is `UNKNOWN`.
+Pure. NULL is None, and logic has three values as in SQL. What is not in memory, may be out of date or was changed and
+not yet written is `UNKNOWN`, as are values that Python compares otherwise than a database may.
 What Python cannot do as every database does it (collations, division, functions, subqueries) is refused when the
 criteria are compiled: `NotEvaluableError`.
 """
 
+import enum
+import math
 import operator
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial, reduce
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import BindParameter, BooleanClauseList, Column, ColumnElement, False_, Null, True_
+from sqlalchemy import (
+    ARRAY,
+    CHAR,
+    JSON,
+    NCHAR,
+    BindParameter,
+    BooleanClauseList,
+    Column,
+    ColumnElement,
+    False_,
+    Null,
+    String,
+    True_,
+    TypeDecorator,
+)
+from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, ClauseList, ExpressionClauseList, Grouping, UnaryExpression
 from typing_extensions import override
@@ -54,7 +75,10 @@ _CALCULATE: Final[Mapping[Any, Callable[[Any, Any], Any]]] = {
     operators.concat_op: operator.add,
 }
 _ORDERING: Final = frozenset({operators.lt, operators.le, operators.gt, operators.ge})
-_NUMBERS: Final = (int, float, Decimal)
+_ORDERED: Final = (bool, int, float, Decimal, bytes, date, datetime, time, timedelta, uuid.UUID)
+_LARGEST: Final = 2**63 - 1
+_DOUBTFUL: Final = (ARRAY, CHAR, CITEXT, JSON, NCHAR, TypeDecorator)
+"""Types whose values may be the same for the database where they are not for Python."""
 
 
 def evaluator(
@@ -92,7 +116,9 @@ class _Compiler:
         if attribute.is_primary_key:
             place = [each.key for each in self.mapper.primary_key_attributes].index(key)
             return lambda state: _of_key(state, key, place)
-        return lambda state: UNKNOWN if is_stale(state, key) else state.values().get(key, UNKNOWN)
+        if _is_doubtful(plain):
+            return lambda _state: UNKNOWN
+        return lambda state: _of_attribute(state, key)
 
     def bound(self, parameter: BindParameter[Any]) -> Evaluate:
         """Return a constant."""
@@ -103,6 +129,8 @@ class _Compiler:
     def binary(self, clause: BinaryExpression[Any]) -> Evaluate:
         """Return a comparison or calculation."""
         made = clause.operator
+        if any(clause.modifiers.values()):
+            raise NotEvaluableError(clause)
         if made in _COMPARE or made in _CALCULATE:
             return _combined(made, self.compile(clause.left), self.compile(clause.right))
         left = self.compile(clause.left)
@@ -119,16 +147,25 @@ class _Compiler:
     def unary(self, clause: UnaryExpression[Any]) -> Evaluate:
         """Return a negation."""
         inner = self.compile(clause.element)
-        if clause.operator is operators.inv:
+        if clause.operator in (operators.inv, operators.is_false):
             return _negated(inner)
+        if clause.operator is operators.is_true:
+            return inner
         if clause.operator is operators.neg:
-            return lambda state: value if (value := inner(state)) is None or value is UNKNOWN else -value
+            return lambda state: _minus(inner(state))
         raise NotEvaluableError(clause)
 
     def several(self, clause: BooleanClauseList) -> Evaluate:
         """Return AND or OR."""
         parts = [self.compile(each) for each in clause.clauses]
         return _every(parts) if clause.operator is operators.and_ else _some(parts)
+
+    def chain(self, clause: ExpressionClauseList[Any]) -> Evaluate:
+        """Return a calculation with several operands."""
+        made = clause.operator
+        if made not in _CALCULATE:
+            raise NotEvaluableError(clause)
+        return reduce(partial(_combined, made), [self.compile(each) for each in clause.clauses])
 
     def only(self, clause: ClauseList) -> Evaluate:
         """Return the only value of a list."""
@@ -140,6 +177,7 @@ class _Compiler:
 _KINDS: Final[Sequence[tuple[type[Any], Callable[[_Compiler, Any], Evaluate]]]] = (
     (BindParameter, _Compiler.bound),
     (BooleanClauseList, _Compiler.several),
+    (ExpressionClauseList, _Compiler.chain),
     (BinaryExpression, _Compiler.binary),
     (UnaryExpression, _Compiler.unary),
     (Grouping, lambda compiler, clause: compiler.compile(clause.element)),
@@ -157,6 +195,23 @@ def _of_key(state: EntityState, key: str, place: int) -> Any:
     return UNKNOWN if state.key is None else state.key[1][place]
 
 
+def _of_attribute(state: EntityState, key: str) -> Any:
+    if is_stale(state, key) or (state.committed and key in state.committed):
+        return UNKNOWN
+    return state.values().get(key, UNKNOWN)
+
+
+def _is_doubtful(column: Column[Any]) -> bool:
+    kind = column.type
+    return isinstance(kind, _DOUBTFUL) or (isinstance(kind, String) and kind.collation is not None)
+
+
+def _minus(value: Any) -> Any:
+    if value is None or value is UNKNOWN:
+        return value
+    return -value if type(value) is int else UNKNOWN
+
+
 def _combined(made: Any, left: Evaluate, right: Evaluate) -> Evaluate:
     compute = _COMPARE.get(made) or _CALCULATE[made]
 
@@ -168,22 +223,33 @@ def _combined(made: Any, left: Evaluate, right: Evaluate) -> Evaluate:
             return None
         if not _agrees(made, first, second):
             return UNKNOWN
-        try:
-            return compute(first, second)
-        except Exception:  # values that Python cannot compare; the database knows what to make of them
-            return UNKNOWN
+        value = compute(first, second)
+        return UNKNOWN if type(value) is int and abs(value) > _LARGEST else value
 
     return evaluate
 
 
 def _agrees(made: Any, first: Any, second: Any) -> bool:
     """Whether Python and every database do the same with two values."""
-    if isinstance(first, str) or isinstance(second, str):
-        # the order of texts depends on their collation
-        return isinstance(first, str) and isinstance(second, str) and made not in _ORDERING
-    if isinstance(first, _NUMBERS) and isinstance(second, _NUMBERS):
+    if made in _CALCULATE:
+        # other numbers are rounded when they are stored, by each database in its own way
+        kind = str if made is operators.concat_op else int
+        return type(first) is kind and type(second) is kind
+    return _comparable(first, second, orders=made in _ORDERING)
+
+
+def _comparable(first: Any, second: Any, *, orders: bool) -> bool:
+    if isinstance(first, str | enum.Enum) or isinstance(second, str | enum.Enum):
+        # the order of texts depends on their collation, that of choices on how they are stored
+        return type(first) is type(second) and not orders
+    if isinstance(first, float | Decimal) or isinstance(second, float | Decimal):
+        numbers = {type(first), type(second)}
+        return (numbers <= {int, float} or numbers <= {int, Decimal}) and math.isfinite(first) and math.isfinite(second)
+    if {type(first), type(second)} == {bool, int}:
         return True
-    return type(first) is type(second) and made is not operators.mul
+    if isinstance(first, datetime | time) and type(first) is type(second):
+        return first.utcoffset() == second.utcoffset()
+    return type(first) is type(second) and type(first) in _ORDERED
 
 
 def _identical(left: Evaluate, right: Evaluate, *, negated: bool) -> Evaluate:
@@ -191,7 +257,9 @@ def _identical(left: Evaluate, right: Evaluate, *, negated: bool) -> Evaluate:
         first, second = left(state), right(state)
         if first is UNKNOWN or second is UNKNOWN:
             return UNKNOWN
-        return (first == second if first is not None and second is not None else first is second) is not negated
+        if first is None or second is None:
+            return (first is second) is not negated
+        return (first == second) is not negated if _comparable(first, second, orders=False) else UNKNOWN
 
     return evaluate
 
@@ -201,11 +269,16 @@ def _contained(left: Evaluate, right: Evaluate, *, negated: bool) -> Evaluate:
         value, choices = left(state), right(state)
         if value is UNKNOWN or not isinstance(choices, list | tuple | set | frozenset):
             return UNKNOWN
+        if not choices:
+            return negated
         if value is None:
-            return None if choices else negated
-        if value in choices:
+            return None
+        others = [each for each in choices if each is not None]
+        if any(_comparable(value, each, orders=False) and value == each for each in others):
             return not negated
-        return None if None in choices else negated
+        if not all(_comparable(value, each, orders=False) for each in others):
+            return UNKNOWN
+        return None if len(others) < len(choices) else negated
 
     return evaluate
 

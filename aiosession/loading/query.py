@@ -19,7 +19,7 @@ from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.execution import AnyResult, Parameters, prepare, send
 from aiosession.engine.result import Result
 from aiosession.errors import AioSessionError, ArgumentError
-from aiosession.loading.dml import execute_write, is_entity_write, named_insert
+from aiosession.loading.dml import execute_write, is_entity_write, named_write
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
@@ -146,8 +146,8 @@ async def _execute_other(
         return await execute_from(context, statement, _single(parameters), _run(context, settings))
     if isinstance(statement, Update | Delete) and is_entity_write(statement) and not _is_list(parameters):
         return await execute_write(context, statement, _single(parameters), settings, _run(context, settings))
-    if isinstance(statement, Insert):
-        statement, parameters = named_insert(statement, parameters)
+    if isinstance(statement, Insert | Update):
+        statement, parameters = named_write(statement, parameters)
     if isinstance(statement, UpdateBase) and returns_entities(statement):
         return await execute_returning(context, statement, parameters, _run(context, settings))
     engine, wire = await context.wire(mapper=mapper_in(statement), clause=statement, pure=is_pure(statement))

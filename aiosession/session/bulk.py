@@ -19,6 +19,7 @@ from aiosession.loading.dml import mapper_of_write
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.returning import rows_with_objects
 from aiosession.mapping.mapper import AnyMapper, EntityRef
+from aiosession.session.transactions import fail
 from aiosession.state.state import EntityState, state_of
 from aiosession.state.values import is_expression
 from aiosession.state.workspace import Workspace
@@ -81,7 +82,7 @@ async def execute_bulk(
 async def insert_rows(ctx: SessionContext, statement: Insert, rows: Sequence[Values], run: LoadRun) -> AnyResult:
     """Insert *rows* as ``execute(insert(User), rows)`` does; what is returned comes in their order."""
     mapper = mapper_of_write(statement)
-    given = _given(mapper, rows)
+    given = _given(mapper, _checked(mapper, rows))
     elements = core.returning_columns(statement)
     wanted = [core.deannotate(each) for each in core.expressions(elements) if isinstance(each, Column)]
     batches = _inserts(given)
@@ -276,10 +277,14 @@ def _changes(state: EntityState, *, changed_only: bool) -> dict[str, Any]:
 async def _carry_out(ctx: SessionContext, batches: Sequence[Batch]) -> Outcome:
     if not batches:
         return Outcome()
-    ctx.enter().check()
+    level = ctx.enter()
+    level.check()
     ctx.flushing = True
     try:
         return await execute_plan(ctx, FlushPlan(tuple(batches)))
+    except BaseException as error:  # some rows may be written and others not: as after a flush, all is undone
+        await fail(ctx, level, error)
+        raise
     finally:
         ctx.flushing = False
 

@@ -93,21 +93,23 @@ class Clauses:
 
     def filter(self, *criteria: Any) -> Self:
         """Add criteria, all of which have to be met."""
-        return self._with(lambda statement: statement.where(*criteria), "filter")
+        return self._before_limit(lambda statement: statement.where(*criteria), "filter")
 
     def where(self, *criteria: Any) -> Self:
         """Add criteria, all of which have to be met; the same as `filter`."""
-        return self._with(lambda statement: statement.where(*criteria), "where")
+        return self._before_limit(lambda statement: statement.where(*criteria), "where")
 
     def filter_by(self, **values: Any) -> Self:
-        """Add equality with values, by names of attributes of what was joined last, of what before it, or selected."""
+        """Add equality with values, by names of attributes of what was joined last, or before, or else is selected."""
         criteria = [self._attribute(name) == value for name, value in values.items()]
-        return self._with(lambda statement: statement.where(*criteria), "filter_by")
+        return self._before_limit(lambda statement: statement.where(*criteria), "filter_by")
 
     def join(self, target: Any, onclause: Any = None, *, isouter: bool = False, full: bool = False) -> Self:
         """Join a relation (``User.books``, or its name), or a class or table with its ON clause."""
         wanted = self._relation(target)
-        return self._with(lambda statement: statement.join(wanted, onclause, isouter=isouter, full=full), "join")
+        return self._before_limit(
+            lambda statement: statement.join(wanted, onclause, isouter=isouter, full=full), "join"
+        )
 
     def outerjoin(self, target: Any, onclause: Any = None, *, full: bool = False) -> Self:
         """Join so that rows without a partner are kept."""
@@ -127,7 +129,7 @@ class Clauses:
 
     def having(self, *criteria: Any) -> Self:
         """Add criteria for groups."""
-        return self._with(lambda statement: statement.having(*criteria), "having")
+        return self._before_limit(lambda statement: statement.having(*criteria), "having")
 
     def distinct(self, *columns: Any) -> Self:
         """Leave out repeated rows; with *columns*, DISTINCT ON of PostgreSQL."""
@@ -145,7 +147,8 @@ class Clauses:
         """Return the rows from *start* up to *stop* of what the query gives so far, as a slice of a list would."""
         if (start or 0) < 0 or (stop or 0) < 0:
             raise ArgumentError(f"a query has no rows before its first: slice({start}, {stop}); order it the other way")
-        return self._ordered(lambda statement: statement.slice(start or 0, stop))
+        first = start or 0
+        return self._ordered(lambda statement: statement.slice(first, stop if stop is None else max(first, stop)))
 
     def correlate(self, *entities: Any) -> Self:
         """As a subquery, take rows of *entities* from the query around it."""
@@ -238,6 +241,15 @@ class Clauses:
         statement = selected(self._statement, method)
         return self._copy(built(lambda: change(statement)), entities)
 
+    def _before_limit(self, change: Callable[[AnySelect], Any], method: str) -> Self:
+        """Change what a limit applies to, which has to be said first: SQL limits what is left in the end."""
+        if core.is_sliced(selected(self._statement, method)):
+            raise InvalidRequestError(
+                f"{method}() comes before limit(), offset() and slice(), which apply to what the whole query gives; "
+                f"to go on with the limited rows: session.query(aliased(User, query.subquery()))"
+            )
+        return self._with(change, method)
+
     def _ordered(self, change: Callable[[Any], Any]) -> Self:
         """Change what compound statements have too."""
         if isinstance(self._statement, core.EntitiesFrom):
@@ -249,12 +261,14 @@ class Clauses:
         together = built(lambda: combine(*rows))
         if not self._is_of_objects:
             return self._copy(together)
-        return self._copy(built(lambda: select(*self._entities).from_statement(together)))
+        options = cast("tuple[LoadOption, ...]", core.with_options(self._statement))
+        return self._copy(built(lambda: select(*self._entities).options(*options).from_statement(together)))
 
     def _attribute(self, name: str) -> Any:
         """Return the attribute of this name, of what was joined last if several have it."""
         joined = [target for target, *_ in core.setup_joins(self._statement)]
-        sources = [*map(_namespace, reversed(joined)), *map(_namespace, self._entities)]
+        begun = core.from_objects(self._statement) if isinstance(self._statement, Select) else ()
+        sources = [_namespace(each) for each in (*reversed(joined), *begun, *self._entities)]
         known: list[str] = []
         for source in sources:
             names = source.mapper.attributes if isinstance(source, EntityRef) else source

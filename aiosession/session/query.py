@@ -74,12 +74,11 @@ class Query(Clauses, Generic[T]):
         return list(self._items(result).all())
 
     async def first(self) -> T | None:
-        """Return the first object or row, None if there is none; reads no more than one."""
+        """Return the first object or row, None if there is none; reads one, unless the query has a limit of its own."""
         statement = self._statement
-        limited = statement if isinstance(statement, core.EntitiesFrom) else statement.limit(1)
-        if isinstance(statement, Select) and core.is_limited(statement):
-            limited = statement
-        result = await self._run(limited, "first")
+        if not isinstance(statement, core.EntitiesFrom) and not core.has_limit(statement):
+            statement = statement.limit(1)
+        result = await self._run(statement, "first")
         found: T | None = self._items(result).first()
         return found
 

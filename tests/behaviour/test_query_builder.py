@@ -1,373 +1,343 @@
-"""`session.query()` builds a SELECT step by step; nothing is sent before an end is awaited."""
+"""`session.query()` builds a select step by step; nothing is sent before an end of it is awaited."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, delete, func, insert, select, text
+from sqlalchemy import bindparam, func, select, text
 
 from aiosession import (
-    ArgumentError,
     AsyncEngine,
     AsyncSession,
+    Query,
+    aliased,
+    async_sessionmaker,
+    events,
+    inspect,
+    selectinload,
+)
+from aiosession.errors import (
+    ArgumentError,
     ConcurrentUseError,
     InvalidRequestError,
     MultipleResultsFound,
     NoResultFound,
-    Query,
-    aliased,
-    async_sessionmaker,
-    inspect,
-    selectinload,
 )
 from aiosession.testing.statements import StatementLog
-from tests.session_model import Author, Book, make_tables
+from tests.behaviour.writes_model import Letter, Seat, User, fill, seen
 
 
 @pytest.fixture
 async def session(engine: AsyncEngine, statements: StatementLog) -> AsyncIterator[AsyncSession]:
-    await make_tables(engine)
+    await fill(engine)
     async with AsyncSession(engine) as session:
-        ann = Author(name="Ann", note="a", books=[Book(title="One"), Book(title="Two")])
-        session.add_all([ann, Author(name="Bea", note="b"), Author(name="Cay", books=[Book(title="Three")])])
-        await session.commit()
-        session.expunge_all()
         statements.clear()
         yield session
 
 
-def names(found: list[Author]) -> list[str]:
-    return [author.name for author in found]
+def names(found: list[User]) -> list[str]:
+    return [user.name for user in found]
 
 
-# What comes back
+async def test_a_query_of_a_class_gives_objects_and_one_of_columns_gives_rows(session: AsyncSession) -> None:
+    found = await session.query(User).order_by(User.name).all()
+    rows = await session.query(User.name, User.age).filter(User.age < 30).order_by(User.name.desc()).all()
+
+    assert names(found) == list("abcde")
+    assert rows == [("b", 20), ("a", 10)]
+    assert found[0] is await session.query(User).filter_by(name="a").one()
 
 
-async def test_a_query_of_one_class_gives_objects(session: AsyncSession) -> None:
-    found = await session.query(Author).order_by(Author.id).all()
+async def test_building_sends_nothing_and_leaves_the_query_it_began_with(
+    session: AsyncSession, statements: StatementLog
+) -> None:
+    everybody = session.query(User).order_by(User.name)
 
-    assert names(found) == ["Ann", "Bea", "Cay"]
-    assert found[0] in session
+    some = everybody.filter(User.age > 10).filter_by(kind="plain").where(User.age < 40)
 
-
-async def test_a_query_of_columns_or_of_several_classes_gives_rows(session: AsyncSession) -> None:
-    assert await session.query(Author.name, Author.note).filter_by(name="Ann").all() == [("Ann", "a")]
-    (row,) = await session.query(Author, Book).join(Author.books).filter(Book.title == "Three").all()
-    assert (row.Author.name, row.Book.title) == ("Cay", "Three")
-
-
-async def test_a_mapper_stands_for_its_class(session: AsyncSession) -> None:
-    assert await session.query(inspect(Author)).count() == 3
+    assert not statements.events
+    assert names(await some.all()) == ["b", "c"]
+    assert len(await everybody.all()) == 5
 
 
-async def test_objects_that_are_in_memory_come_back(session: AsyncSession) -> None:
-    ann = await session.query(Author).filter_by(name="Ann").one()
-
-    assert await session.query(Author).filter(Author.note == "a").one() is ann
-
-
-async def test_pending_changes_are_written_before_unless_asked_not_to(session: AsyncSession) -> None:
-    session.add(Author(name="Dan"))
-
-    assert await session.query(Author).autoflush(False).count() == 3
-    assert await session.query(Author).count() == 4
+JOINED: list[Callable[[Query[Any]], Query[Any]]] = [
+    lambda query: query.join(User.letters),
+    lambda query: query.join("letters"),
+    lambda query: query.join(Letter),
+    lambda query: query.join(Letter, Letter.user_id == User.id),
+]
 
 
-# Clauses
+@pytest.mark.parametrize("join", JOINED)
+async def test_filter_by_is_about_what_was_joined_last(
+    session: AsyncSession, join: Callable[[Query[Any]], Query[Any]]
+) -> None:
+    assert names(await join(session.query(User)).filter_by(text="x").all()) == ["a"]
 
 
-async def test_filters_add_up(session: AsyncSession) -> None:
-    query = session.query(Author).filter(Author.name != "Ann").where(Author.note.is_not(None))
-
-    assert names(await query.all()) == ["Bea"]
+async def test_filter_by_finds_what_is_selected_from(session: AsyncSession) -> None:
+    assert await session.query(func.count()).select_from(User).filter_by(name="a").scalar() == 1
 
 
-async def test_a_query_is_not_changed_by_what_is_built_on_it(session: AsyncSession) -> None:
-    every = session.query(Author)
-    some = every.filter_by(name="Ann")
+async def test_outer_joins_keep_rows_without_a_partner(session: AsyncSession) -> None:
+    query = session.query(User.name, func.count(Letter.id)).outerjoin(User.letters).group_by(User.name)
 
-    assert await every.count() == 3
-    assert await some.count() == 1
-
-
-async def test_filter_by_looks_at_what_was_joined_last_and_then_before(session: AsyncSession) -> None:
-    query = session.query(Author).join(Author.books)
-
-    assert names(await query.filter_by(title="Two").all()) == ["Ann"]
-    assert names(await query.filter_by(name="Cay").all()) == ["Cay"]
+    assert await query.order_by(User.name).all() == [("a", 2), ("b", 0), ("c", 0), ("d", 0), ("e", 0)]
+    assert await query.having(func.count(Letter.id) > 0).all() == [("a", 2)]
 
 
-async def test_a_join_may_name_its_relation(session: AsyncSession) -> None:
-    query = session.query(Author, Book).join("books").filter_by(name="Cay")
+async def test_first_reads_one_row(session: AsyncSession, statements: StatementLog) -> None:
+    first = await session.query(User).order_by(User.name.desc()).first()
 
-    assert [book.title for _, book in await query.all()] == ["Three"]
-
-
-async def test_joins_with_a_condition_and_outer_joins(session: AsyncSession) -> None:
-    inner = session.query(Author.name).join(Book, Book.author_id == Author.id).distinct()
-    outer = session.query(Author.name, func.count(Book.id)).outerjoin(Author.books).group_by(Author.name)
-
-    assert sorted(await inner.all()) == [("Ann",), ("Cay",)]
-    assert await outer.order_by(Author.name).all() == [("Ann", 2), ("Bea", 0), ("Cay", 1)]
-    assert await outer.having(func.count(Book.id) > 1).all() == [("Ann", 2)]
+    assert first is not None
+    assert first.name == "e"
+    assert "LIMIT" in statements.sql[0]
+    assert await session.query(User).filter_by(name="nobody").first() is None
+    assert await session.query(User).limit(0).first() is None
 
 
-async def test_order_limit_offset_and_slices(session: AsyncSession) -> None:
-    query = session.query(Author).order_by(Author.name.desc())
+async def test_first_of_a_query_with_an_offset_or_distinct_reads_one_row_too(
+    session: AsyncSession, statements: StatementLog
+) -> None:
+    assert await session.query(User.kind).distinct().first() == ("plain",)
+    assert await session.query(User.name).order_by(User.name).offset(1).first() == ("b",)
 
-    assert names(await query.limit(1).all()) == ["Cay"]
-    assert names(await query.offset(1).limit(1).all()) == ["Bea"]
-    assert names(await query[1:3].all()) == ["Bea", "Ann"]
-    assert names(await query.order_by(None).order_by(Author.name).all()) == ["Ann", "Bea", "Cay"]
-
-
-async def test_named_parameters_get_their_values(session: AsyncSession) -> None:
-    query = session.query(Author).filter(Author.name == bindparam("wanted"))
-
-    assert names(await query.params(wanted="Bea").all()) == ["Bea"]
-    assert names(await query.params({"wanted": "Cay"}).all()) == ["Cay"]
+    assert all("LIMIT" in sql for sql in statements.sql)
 
 
-async def test_options_say_how_relations_are_loaded(session: AsyncSession, statements: StatementLog) -> None:
-    found = await session.query(Author).options(selectinload(Author.books)).order_by(Author.id).all()
+async def test_one_and_scalar_want_one_row(session: AsyncSession) -> None:
+    assert (await session.query(User).filter_by(name="a").one()).age == 10
+    assert await session.query(User).filter_by(name="x").one_or_none() is None
+    assert await session.query(User.age).filter_by(name="x").scalar() is None
+    with pytest.raises(NoResultFound):
+        await session.query(User).filter_by(name="x").one()
+    for end in ("one", "one_or_none", "scalar"):
+        with pytest.raises(MultipleResultsFound):
+            await getattr(session.query(User), end)()
 
-    assert [len(author.books) for author in found] == [2, 0, 1]
-    assert statements.count == 2
+
+async def test_count_counts_the_rows_that_the_query_gives(session: AsyncSession) -> None:
+    query = session.query(User)
+
+    assert await query.count() == 5
+    assert await query.order_by(User.name).limit(2).count() == 2
+    assert await query.join(User.letters).count() == 2
+    assert await query.distinct().join(User.letters).count() == 1
+    assert await session.query(User, Letter).join(User.letters).count() == 2
+    assert await query.filter_by(name="a").union_all(query).count() == 6
 
 
-async def test_objects_can_be_overwritten(session: AsyncSession) -> None:
-    ann = await session.query(Author).filter_by(name="Ann").one()
-    session.autoflush = False
-    ann.note = "changed"
+async def test_get_looks_in_memory_first_and_follows_options(session: AsyncSession, statements: StatementLog) -> None:
+    user = await session.query(User).filter_by(name="a").one()
+    statements.clear()
 
-    await session.query(Author).populate_existing().all()
+    assert await session.query(User).get(user.id) is user
+    assert not statements.events
+    session.expunge_all()
+    again = await session.query(User).options(selectinload(User.letters)).get(user.id)
+    assert again is not None
+    assert sorted(letter.text for letter in again.letters) == ["x", "y"]
+    assert await session.query(Seat).get(("A", 3)) is None
+    seat = await session.query(Seat).get({"row": "A", "number": 1})
+    assert seat is not None
 
-    assert ann.note == "a"
+
+@pytest.mark.parametrize(
+    ("start", "stop", "expected"),
+    [(0, 2, "ab"), (1, 3, "bc"), (3, None, "de"), (None, 1, "a"), (5, 2, ""), (2, 2, ""), (4, 9, "e")],
+)
+async def test_a_slice_gives_the_rows_that_a_slice_of_the_list_would(
+    session: AsyncSession, start: int | None, stop: int | None, expected: str
+) -> None:
+    assert names(await session.query(User).order_by(User.name)[start:stop].all()) == list(expected)
 
 
 async def test_other_things_can_be_selected_with_the_same_criteria(session: AsyncSession) -> None:
-    query = session.query(Author).join(Author.books).filter(Book.title == "One")
+    query = session.query(User).join(User.letters).filter(Letter.text == "x")
 
-    assert await query.with_entities(Book.title, Author.name).all() == [("One", "Ann")]
-    assert [(author.name, title) for author, title in await query.add_columns(Book.title).all()] == [("Ann", "One")]
-
-
-async def test_rows_can_be_locked(session: AsyncSession, statements: StatementLog, engine: AsyncEngine) -> None:
-    await session.query(Author).with_for_update(nowait=True).all()
-
-    assert ("FOR UPDATE NOWAIT" in statements.sql[0]) == (engine.name == "postgresql")
+    assert await query.with_entities(User.name, Letter.text).all() == [("a", "x")]
+    (row,) = await query.add_columns(Letter.text).add_entity(Letter).all()
+    assert (row[0].name, row[1], row[2].text) == ("a", "x", "x")
 
 
-# Queries made of queries
+async def test_queries_are_parts_of_others(session: AsyncSession) -> None:
+    rich = session.query(User).filter(User.age > 20)
+    alias = aliased(User, rich.subquery())
+    common = rich.cte("common")
+
+    assert names(await session.query(alias).order_by(alias.name).all()) == ["c", "d"]
+    assert await session.query(common.c.years).order_by(common.c.years).all() == [(30,), (40,)]
+    assert await session.query(session.query(User).filter_by(name="a").exists()).scalar() is True
+    assert names(await session.query(User).filter(User.id.in_(session.query(Letter.user_id))).all()) == ["a"]
+    count = session.query(func.count(Letter.id)).filter(Letter.user_id == User.id).correlate(User)
+    assert await session.query(User.name, count.label("n")).order_by(User.name).limit(1).all() == [("a", 2)]
 
 
-async def test_a_query_is_a_subquery_of_others(session: AsyncSession) -> None:
-    writers = session.query(Book.author_id)
+async def test_unions_and_their_like_give_objects_with_their_options(session: AsyncSession) -> None:
+    query = session.query(User)
+    low, high = query.filter(User.age < 30), query.filter(User.age > 10)
 
-    assert names(await session.query(Author).filter(Author.id.in_(writers)).order_by(Author.id).all()) == ["Ann", "Cay"]
-    assert await session.query(session.query(Author).filter_by(name="Ann").exists()).scalar() is True
-    some = aliased(Author, session.query(Author).filter(Author.note.is_not(None)).subquery())
-    assert await session.query(some.name).order_by(some.name).all() == [("Ann",), ("Bea",)]
-    books = session.query(func.count(Book.id)).filter(Book.author_id == Author.id).correlate(Author)
-    assert await session.query(Author.name, books.label("books")).order_by(Author.name).all() == [
-        ("Ann", 2),
-        ("Bea", 0),
-        ("Cay", 1),
-    ]
-
-
-async def test_queries_are_united(session: AsyncSession) -> None:
-    ann, bea = session.query(Author).filter_by(name="Ann"), session.query(Author).filter_by(name="Bea")
-
-    assert sorted(names(await ann.union(bea).all())) == ["Ann", "Bea"]
-    assert await ann.union(session.query(Author)).count() == 3
-    assert await ann.union_all(ann).count() == 2
-    assert await session.query(Author).except_(ann).count() == 2
-    assert await session.query(Author).intersect(ann).count() == 1
-    assert await session.query(Author.name).union(session.query(Book.title)).order_by("name").first() == ("Ann",)
+    union = await low.options(selectinload(User.letters)).union(high).all()
+    assert sorted(names(union)) == list("abcd")
+    assert sorted(len(user.letters) for user in union) == [0, 0, 0, 2]
+    assert names(await low.intersect(high).all()) == ["b"]
+    assert names(await low.except_(high).all()) == ["a"]
+    rows = session.query(User.name).filter_by(name="a").union_all(session.query(User.name).filter_by(name="a"))
+    assert await rows.all() == [("a",), ("a",)]
+    assert await rows.first() == ("a",)
 
 
-async def test_objects_come_from_the_rows_of_another_statement(session: AsyncSession) -> None:
-    query = session.query(Author).from_statement(text("SELECT * FROM author WHERE name > :low").bindparams(low="B"))
+async def test_objects_come_from_statements_in_text(session: AsyncSession) -> None:
+    statement = text("SELECT user_id, full_name FROM users WHERE years < :years ORDER BY full_name")
 
-    assert sorted(names(await query.all())) == ["Bea", "Cay"]
-
-
-# The ends
+    assert names(await session.query(User).from_statement(statement.bindparams(years=30)).all()) == ["a", "b"]
 
 
-async def test_the_first_row_or_none(session: AsyncSession, statements: StatementLog) -> None:
-    first = await session.query(Author).order_by(Author.name).first()
+async def test_parameters_get_values_later(session: AsyncSession) -> None:
+    query = session.query(User).filter(User.name == bindparam("wanted"))
 
-    assert first is not None
-    assert first.name == "Ann"
-    assert "LIMIT" in statements.sql[0]
-    assert await session.query(Author).filter_by(name="Zoe").first() is None
+    assert names(await query.params(wanted="b").all()) == ["b"]
+    assert names(await query.params({"wanted": "c"}).all()) == ["c"]
 
 
-async def test_exactly_one_row(session: AsyncSession) -> None:
-    query = session.query(Author)
+async def test_execution_options_are_those_of_the_session(session: AsyncSession) -> None:
+    user = await session.query(User).filter_by(name="a").one()
+    user.age = 77
 
-    assert (await query.filter_by(name="Ann").one()).note == "a"
-    assert await query.filter_by(name="Zoe").one_or_none() is None
-    with pytest.raises(NoResultFound):
-        await query.filter_by(name="Zoe").one()
-    with pytest.raises(MultipleResultsFound):
-        await query.one()
-    with pytest.raises(MultipleResultsFound):
-        await query.one_or_none()
+    assert await session.query(User).autoflush(setting=False).filter_by(age=77).count() == 0
+    await session.query(User).autoflush(setting=False).populate_existing().filter_by(name="a").one()
+    assert user.age == 10
 
 
-async def test_one_value(session: AsyncSession) -> None:
-    assert await session.query(func.max(Author.name)).scalar() == "Cay"
-    assert await session.query(Author.note).filter_by(name="Zoe").scalar() is None
+async def test_async_for_streams(session: AsyncSession) -> None:
+    found = [user.name async for user in session.query(User).order_by(User.name).yield_per(2)]
+    rows = [tuple(row) async for row in session.query(User.name, User.age).filter_by(name="a")]
+
+    assert found == list("abcde")
+    assert rows == [("a", 10)]
 
 
-async def test_rows_are_counted_as_they_would_come(session: AsyncSession) -> None:
-    assert await session.query(Author).limit(2).count() == 2
-    assert await session.query(Author).join(Author.books).count() == 3
-    assert await session.query(Author.id).distinct().count() == 3
+async def test_update_and_delete_write_what_meets_the_criteria(session: AsyncSession, observer: AsyncEngine) -> None:
+    people = await session.query(User).order_by(User.name).all()
 
+    assert await session.query(User).filter(User.age > 20).update({User.age: User.age + 1, "kind": "old"}) == 2
+    assert await session.query(User).filter_by(name="e").delete() == 1
+    assert await session.query(User).filter_by(name="e").delete(synchronize_session="fetch") == 0
 
-async def test_get_finds_by_primary_key(session: AsyncSession, statements: StatementLog) -> None:
-    ann = await session.query(Author).filter_by(name="Ann").one()
-    statements.clear()
-
-    assert await session.query(Author).get(ann.id) is ann
-    assert statements.count == 0
-    assert await session.query(Author).get(-1) is None
-    with pytest.raises(InvalidRequestError, match="this query has criteria"):
-        await session.query(Author).filter_by(name="Ann").get(ann.id)
-
-
-async def test_a_query_is_streamed(session: AsyncSession) -> None:
-    assert [author.name async for author in session.query(Author).order_by(Author.id).yield_per(1)] == [
-        "Ann",
-        "Bea",
-        "Cay",
-    ]
-    assert [row async for row in session.query(Author.name).order_by(Author.id).limit(1)] == [("Ann",)]
-
-
-async def test_rows_are_updated_and_objects_with_them(session: AsyncSession, observer: AsyncEngine) -> None:
-    ann = await session.query(Author).filter_by(name="Ann").one()
-
-    assert await session.query(Author).filter(Author.name == "Ann").update({Author.note: "new"}) == 1
-    assert await session.query(Author).filter_by(name="Bea").update({"note": "newer"}, "fetch") == 1
-
-    assert ann.note == "new"
+    assert [(user.age, user.kind) for user in people[:4]] == [(10, "plain"), (20, "plain"), (31, "old"), (41, "old")]
+    assert inspect(people[4]).deleted
     await session.commit()
-    async with AsyncSession(observer) as other:
-        assert await other.query(Author.note).order_by(Author.id).all() == [("new",), ("newer",), (None,)]
+    assert await seen(observer, User.name, User.age) == [("a", 10), ("b", 20), ("c", 31), ("d", 41)]
 
 
-async def test_rows_are_deleted_and_objects_with_them(session: AsyncSession, observer: AsyncEngine) -> None:
-    bea = await session.query(Author).filter_by(name="Bea").one()
+async def test_handlers_of_the_session_hear_of_every_end(session: AsyncSession) -> None:
+    heard: list[Any] = []
+    events.listen(session, "do_orm_execute", lambda state: heard.append(type(state.statement).__name__))
+    events.listen(session, "after_bulk_update", lambda context: heard.append(context.rowcount))
+    events.listen(session, "after_bulk_delete", lambda context: heard.append(context.rowcount))
 
-    assert await session.query(Author).filter(Author.name == "Bea").delete() == 1
+    await session.query(User).all()
+    await session.query(User).count()
+    await session.query(User).filter(User.age > 20).update({"age": 1})
+    await session.query(User).filter_by(age=1).delete(synchronize_session=False)
 
-    assert bea not in session
-    await session.commit()
-    async with AsyncSession(observer) as other:
-        assert await other.query(Author).count() == 2
-
-
-# Classes of one's own
+    assert heard == ["Select", "Select", "Update", 2, "Delete", 2]
 
 
 class Named(Query[Any]):
     """A query with a method of its own."""
 
+    __slots__ = ()
+
     def named(self, name: str) -> "Named":
         return self.filter_by(name=name)
 
 
-async def test_a_session_can_make_queries_of_another_class(engine: AsyncEngine, session: AsyncSession) -> None:
-    make_session = async_sessionmaker(engine, query_cls=Named)
-    async with make_session() as other, other.fork() as fork:
-        for each in (other, fork):
-            query = each.query(Author)
-            assert isinstance(query, Named)
-            assert (await query.named("Ann").limit(1).one()).note == "a"
+async def test_query_cls_is_what_query_makes_and_what_its_methods_return(engine: AsyncEngine) -> None:
+    await fill(engine)
+    async with async_sessionmaker(engine, query_cls=Named)() as session:
+        query = session.query(User)
+
+        assert type(query) is type(query.order_by(User.name).limit(1)) is Named
+        assert isinstance(query, Named)
+        assert (await query.named("b").one()).age == 20
 
 
-def test_the_class_has_to_be_one_of_queries(engine: AsyncEngine) -> None:
-    with pytest.raises(ArgumentError, match=r"query_cls is a subclass of aiosession\.Query, not <class 'int'>"):
-        AsyncSession(engine, query_cls=int)  # type: ignore[arg-type]
+async def test_query_cls_has_to_be_a_query(engine: AsyncEngine) -> None:
+    with pytest.raises(ArgumentError, match=r"query_cls is a subclass of aiosession.Query, not <class 'int'>"):
+        AsyncSession(engine, query_cls=int)  # type: ignore[arg-type]  # the point of the test
 
 
-# Wrong uses
+async def test_a_query_says_what_it_is(session: AsyncSession) -> None:
+    query = session.query(User, Letter.text.label("words"))
 
-WRONG: dict[str, tuple[Callable[[AsyncSession], Any], type[Exception], str]] = {
-    "nothing": (lambda session: session.query(), ArgumentError, "at least one class"),
-    "a name": (lambda session: session.query(Author).filter_by(nam=1), ArgumentError, "did you mean 'name'"),
-    "a relation": (lambda session: session.query(Author).join("bocks"), ArgumentError, "did you mean 'books'"),
-    "a loop": (lambda session: list(session.query(Author)), InvalidRequestError, r"await query\.all\(\)"),
-    "a length": (lambda session: len(session.query(Author)), InvalidRequestError, r"await query\.count\(\)"),
-    "a truth": (lambda session: bool(session.query(Author)), InvalidRequestError, r"await query\.first\(\)"),
-    "an index": (lambda session: session.query(Author)[0], InvalidRequestError, r"offset\(0\)\.first\(\)"),
-    "a slice from the end": (lambda session: session.query(Author)[-2:], ArgumentError, "no rows before its first"),
-    "a filter of a union": (
-        lambda session: session.query(Author).union(session.query(Author)).filter_by(name="Ann"),
-        InvalidRequestError,
-        r"aliased\(User, query\.subquery\(\)\)",
-    ),
-}
+    assert [each["name"] for each in query.column_descriptions] == ["User", "words"]
+    assert query.column_descriptions[0]["entity"] is User
+    assert "SELECT" in str(query)
+    assert repr(query).startswith("<Query SELECT")
+    assert query.whereclause is None
+    assert (await session.execute(session.query(User.name).filter_by(name="a").statement)).all() == [("a",)]
 
 
-@pytest.mark.parametrize("use", WRONG)
-async def test_wrong_uses_say_what_to_do(session: AsyncSession, statements: StatementLog, use: str) -> None:
-    call, error, message = WRONG[use]
+async def test_two_ends_at_a_time_are_refused(session: AsyncSession) -> None:
+    query = session.query(User)
 
-    with pytest.raises(error, match=message):
-        call(session)
+    found, refused = await asyncio.gather(query.all(), query.count(), return_exceptions=True)
 
-    assert statements.count == 0
+    assert isinstance(found, list)
+    assert isinstance(refused, ConcurrentUseError)
 
 
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda query: query.limit(1), "limited, ordered"),
-        (lambda query: query.order_by(Author.id), "limited, ordered"),
-        (lambda query: query.join(Author.books), "cannot follow join"),
-    ],
-)
-async def test_what_only_a_select_can_do_is_refused_for_writes(
-    session: AsyncSession, build: Callable[[Query[Author]], Query[Author]], message: str
+BAD: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda session: session.query(), ArgumentError, "at least one class"),
+    (lambda session: session.query(User).filter_by(nam="x"), ArgumentError, "did you mean 'name'"),
+    (lambda session: session.query(User).join("leters"), ArgumentError, "did you mean 'letters'"),
+    (lambda session: list(session.query(User)), InvalidRequestError, "await query.all"),
+    (lambda session: len(session.query(User)), InvalidRequestError, "await query.count"),
+    (lambda session: bool(session.query(User)), InvalidRequestError, "neither true nor false"),
+    (lambda session: session.query(User)[0], InvalidRequestError, r"offset\(0\).first"),
+    (lambda session: session.query(User)[::2], InvalidRequestError, "awaiting one of its ends"),
+    (lambda session: session.query(User)[-2:], ArgumentError, "no rows before its first"),
+    (lambda session: session.query(User).limit(1).filter(User.age == 1), InvalidRequestError, "filter.* comes before"),
+    (lambda session: session.query(User).offset(1).filter_by(age=1), InvalidRequestError, "filter_by.* comes before"),
+    (lambda session: session.query(User)[:2].join(Letter), InvalidRequestError, "join.* comes before"),
+    (lambda session: session.query(User).limit(1).having(User.age == 1), InvalidRequestError, "having.* comes before"),
+    (lambda session: session.query(User).union(session.query(User)).filter_by(age=1), InvalidRequestError, "aliased"),
+]
+
+
+@pytest.mark.parametrize(("use", "error", "says"), BAD)
+async def test_what_a_query_cannot_do_is_refused_with_what_can_be_done(
+    session: AsyncSession, use: Callable[[AsyncSession], Any], error: type[Exception], says: str
 ) -> None:
-    query = build(session.query(Author))
-
-    with pytest.raises(InvalidRequestError, match=message):
-        await query.delete()
-    with pytest.raises(InvalidRequestError, match=message):
-        await query.update({"note": None})
-    with pytest.raises(InvalidRequestError, match="one mapped class"):
-        await session.query(Author.name).delete()
-    with pytest.raises(ArgumentError, match="mapping"):
-        await session.query(Author).update({})
+    with pytest.raises(error, match=says):
+        use(session)
 
 
-async def test_the_ends_are_operations_of_the_session(session: AsyncSession) -> None:
-    with session.context.guard.enter("something else"), pytest.raises(ConcurrentUseError, match=r"query\.all"):
-        await session.query(Author).all()
+BAD_ENDS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda query: query.filter_by(age=1).get(1), InvalidRequestError, "one_or_none"),
+    (lambda query: query.with_entities(User.id, User.name).get(1), InvalidRequestError, "one mapped class"),
+    (lambda query: query.limit(1).delete(), InvalidRequestError, "cannot be limited"),
+    (lambda query: query.order_by(User.id).update({"age": 1}), InvalidRequestError, "cannot be limited, ordered"),
+    (lambda query: query.join(User.letters).delete(), InvalidRequestError, "cannot follow join"),
+    (lambda query: query.update({}), ArgumentError, "mapping of attributes"),
+    (lambda query: query.update([("age", 1)]), ArgumentError, "mapping of attributes"),
+    (lambda query: query.update({"agee": 1}), ArgumentError, "did you mean 'age'"),
+    (lambda query: query.delete(synchronize_session="evalute"), ArgumentError, "did you mean 'evaluate'"),
+    (lambda query: query.from_statement(select(User)).count(), InvalidRequestError, "count"),
+]
 
 
-def test_a_query_shows_its_sql(engine: AsyncEngine) -> None:
-    query = AsyncSession(engine).query(Author).filter_by(name="Ann")
+@pytest.mark.parametrize(("end", "error", "says"), BAD_ENDS)
+async def test_an_end_that_does_not_fit_is_refused_before_anything_is_sent(
+    session: AsyncSession,
+    statements: StatementLog,
+    end: Callable[[Query[Any]], Any],
+    error: type[Exception],
+    says: str,
+) -> None:
+    with pytest.raises(error, match=says):
+        await end(session.query(User))
 
-    assert "WHERE author.name = :name_1" in str(query)
-    assert repr(query).startswith("<Query SELECT author.id")
-    assert query.whereclause is not None
-    assert [each["name"] for each in query.add_columns(Author.note).column_descriptions] == ["Author", "note"]
-    assert str(query.statement) == str(query)
-    assert str(select(query.cte("chosen"))).startswith("WITH chosen AS")
-
-
-async def test_a_closed_session_makes_no_queries(session: AsyncSession) -> None:
-    await session.execute(delete(Book))
-    await session.execute(insert(Book).values(title="x"))
-    await session.close()
-
-    with pytest.raises(InvalidRequestError, match="closed"):
-        session.query(Author)
+    assert not statements.events

@@ -16,6 +16,7 @@ from aiosession import (
     Mapped,
     Mapper,
     PlannedRow,
+    Query,
     Reason,
     Result,
     ScalarResult,
@@ -94,3 +95,21 @@ async def factories(engine: AsyncEngine) -> None:
 def looking(user: User) -> None:
     assert_type(inspect(User), Mapper[User])
     assert_type(object_session(user), AsyncSession | None)
+
+
+async def query_builder(session: AsyncSession) -> None:
+    query = session.query(User)
+    assert_type(query, Query[User])
+    assert_type(query.filter_by(name="a").order_by(User.id).limit(1), Query[User])
+    assert_type(await query.all(), list[User])
+    assert_type(await query.first(), User | None)
+    assert_type(await query.one(), User)
+    assert_type(await query.one_or_none(), User | None)
+    assert_type(await query.get(1), User | None)
+    assert_type(await query.count(), int)
+    assert_type(await query.update({User.name: "b"}), int)
+    assert_type(await query.delete(synchronize_session="fetch"), int)
+    assert_type(session.query(User.id, User.name), Query[Any])
+    assert_type(query.with_entities(User.id), Query[Any])
+    async for user in query:
+        assert_type(user, User)
