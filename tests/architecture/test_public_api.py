@@ -92,6 +92,7 @@ PUBLIC = [
     "deferred",
     "foreign",
     "identity_key",
+    "immediateload",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
@@ -111,6 +112,8 @@ PUBLIC = [
     "undefer_group",
     "validates",
     "was_deleted",
+    "with_loader_criteria",
+    "with_parent",
 ]
 
 
