@@ -56,11 +56,13 @@ from aiosession.errors import (
     UnmappedError,
     WrongEventLoopError,
 )
+from aiosession.loading.criteria import with_loader_criteria
 from aiosession.loading.options import (
     Load,
     contains_eager,
     defaultload,
     defer,
+    immediateload,
     joinedload,
     lazyload,
     load_only,
@@ -71,7 +73,7 @@ from aiosession.loading.options import (
     undefer_group,
 )
 from aiosession.mapping.aliases import aliased
-from aiosession.mapping.expressions import InstrumentedAttribute
+from aiosession.mapping.expressions import InstrumentedAttribute, with_parent
 from aiosession.mapping.inspection import configure_mappers
 from aiosession.mapping.mapper import Mapper
 from aiosession.mapping.overlaps import OverlappingRelationshipsWarning
@@ -183,6 +185,7 @@ __all__ = [
     "deferred",
     "foreign",
     "identity_key",
+    "immediateload",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
@@ -202,4 +205,6 @@ __all__ = [
     "undefer_group",
     "validates",
     "was_deleted",
+    "with_loader_criteria",
+    "with_parent",
 ]

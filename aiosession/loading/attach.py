@@ -26,6 +26,7 @@ def hydrate(loader: EntityLoader, rows: Sequence[Row], run: LoadRun) -> list[Any
     """
     run.workspace.purge()
     group: LoadGroup[EntityState] = LoadGroup()
+    group.criteria = run.criteria
     is_watched = bool(run.workspace.dispatch.hooks or loader.shape.mapper.events.hooks)
     load = loader.watched() if is_watched else loader.load
     if len(rows) < _MANY_ROWS or not gc.isenabled():

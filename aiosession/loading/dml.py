@@ -64,6 +64,8 @@ async def execute_write(
     """Execute an UPDATE or DELETE of a mapped class with one set of parameters."""
     mapper = mapper_of_write(statement)
     how = _choice(options)
+    criteria = list(core.criteria_of(core.criteria_options(statement), mapper.entity))
+    statement = statement.where(*criteria) if criteria else statement
     named: Write = with_columns(statement, mapper) if isinstance(statement, Update) else statement
     if parameters and isinstance(named, Update):
         parameters = row_with_columns(mapper, parameters)

@@ -53,6 +53,8 @@ class LoadRun:
     reread: bool = False
     """The rows are newer than what is in memory, stale or not (they were locked); changes in memory stay."""
     token: object | None = None
+    criteria: tuple[object, ...] = ()
+    """What relations that are loaded later are limited to."""
     unfinished: list[tuple[tuple[RelationShape, ...], list[EntityState]]] = field(default_factory=list)
     """Owners some of whose relations need statements of their own."""
     made: list[Any] = field(default_factory=list)

@@ -114,8 +114,7 @@ async def _load_attributes(
     for attribute in attributes:
         if isinstance(attribute, Relationship):
             owners = [state for state in states if state.key is not None or _leads_somewhere(state, attribute)]
-            await load_related(context, run, owners, default_relation(attribute))
-            await follow(context, run)
+            await load_relation(context, owners, attribute)
             members = reached.setdefault(attribute.target, {})
             for state in states:
                 for member in related_objects(state.values().get(attribute.key), is_collection=attribute.uselist):

@@ -118,6 +118,10 @@ class Load(StatementOption):
         """Load the relation with one more statement for all owners; the same as :meth:`selectinload` here."""
         return self._descend(path, Strategy.SELECTIN)
 
+    def immediateload(self, *path: Attribute, recursion_depth: int = 1) -> "Load":
+        """Load the relation before the result is handed out; the same as :meth:`selectinload` here."""
+        return self.selectinload(*path, recursion_depth=recursion_depth)
+
     def joinedload(self, *path: Attribute, innerjoin: bool | None = None) -> "Load":
         """Load the relation in the same statement, by a join that does not change which owners are found."""
         return self._descend(path, Strategy.JOINED, innerjoin=innerjoin)
@@ -227,6 +231,11 @@ def selectinload(*path: Attribute, recursion_depth: int = 1) -> Load:
 def subqueryload(*path: Attribute) -> Load:
     """Load a relation with one more statement for all owners; the same as :func:`selectinload` here."""
     return _start(path, "subqueryload").subqueryload(*path)
+
+
+def immediateload(*path: Attribute, recursion_depth: int = 1) -> Load:
+    """Load a relation before the result is handed out; the same as :func:`selectinload` here."""
+    return _start(path, "immediateload").immediateload(*path, recursion_depth=recursion_depth)
 
 
 def joinedload(*path: Attribute, innerjoin: bool | None = None) -> Load:
@@ -386,6 +395,7 @@ __all__ = [
     "contains_eager",
     "defaultload",
     "defer",
+    "immediateload",
     "joinedload",
     "lazyload",
     "load_only",

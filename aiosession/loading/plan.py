@@ -16,6 +16,7 @@ from aiosession.engine.result import OneColumn
 from aiosession.engine.row import ResultShape
 from aiosession.errors import ArgumentError
 from aiosession.loading.attach import hydrate
+from aiosession.loading.criteria import limited
 from aiosession.loading.expand import expand_joins
 from aiosession.loading.hydrate import EntityLoader, EntitySlots, LoadRun, Processor, Row, entity_loader
 from aiosession.loading.options import EveryEntity, Load, LoadOption, UndeferGroup, shown
@@ -130,7 +131,7 @@ def _place(
         is_plain = not core.is_grouped(statement) and core.for_update(statement) is None
         if not (is_plain and may_multiply and _is_alone(statement, entity)):
             shape = without_joins(shape, keeps_rows if is_plain else is_contained)
-    return selection.add_entity(entity, shape)
+    return selection.add_entity(entity, limited(shape, core.criteria_options(statement)))
 
 
 def _is_alone(statement: core.AnySelect, entity: EntityRef) -> bool:
@@ -146,6 +147,8 @@ def _options(statement: core.AnySelect, elements: Sequence[ClauseElement]) -> li
     entities = [entity for element in elements if isinstance(entity := core.entity_of(element), EntityRef)]
     options: list[LoadOption] = []
     for option in core.with_options(statement):
+        if isinstance(option, core.CriteriaOption):
+            continue
         if isinstance(option, Load) and option.entity not in entities:
             selected = ", ".join(sorted({shown(entity) for entity in entities})) or "no entity"
             raise ArgumentError(

@@ -19,6 +19,7 @@ from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.execution import AnyResult, Parameters, prepare, send
 from aiosession.engine.result import Result
 from aiosession.errors import AioSessionError, ArgumentError
+from aiosession.loading.criteria import propagated
 from aiosession.loading.dml import execute_write, is_entity_write, named_write
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
@@ -132,6 +133,7 @@ async def execute(
     rows = await wire.fetch(sql, values)
     run = _run(context, settings)
     run.reread = plan.locks_rows
+    run.criteria = propagated(statement)
     found = plan.rows(rows, run)
     if run.unfinished:
         await follow(context, run)

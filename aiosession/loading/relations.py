@@ -12,6 +12,7 @@ from typing import Any
 from aiosession.errors import InvalidRequestError
 from aiosession.loading.attach import attach, attach_all, hydrate, is_wanted
 from aiosession.loading.columns import refresh
+from aiosession.loading.criteria import by_criteria, limited_relation
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.keys import Key
 from aiosession.loading.plans import KeyedPlan, fetch_by_keys, owner_columns, plan_by_primary_key, plan_for_members
@@ -37,9 +38,11 @@ class Owners:
 
 async def load_relation(context: SessionContext, states: Iterable[EntityState], relationship: Relationship) -> None:
     """Load a relation of all *states* that lack it or hold it stale: one statement for any number of them."""
-    run = LoadRun(context.workspace)
-    await load_related(context, run, states, default_relation(relationship))
-    await follow(context, run)
+    # Within the criteria of the statements that the owners came from.
+    for criteria, owners in by_criteria(states):
+        run = LoadRun(context.workspace, criteria=criteria)
+        await load_related(context, run, owners, limited_relation(default_relation(relationship), criteria))
+        await follow(context, run)
 
 
 async def follow(context: SessionContext, run: LoadRun) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     FromClause,
+    Select,
     and_,
     bindparam,
     literal_column,
@@ -53,7 +54,9 @@ def related_exists(
     inner: list[FromClause] = [target.selectable]
     if relationship.secondary is not None:
         inner.append(relationship.secondary)
-    return select(literal_column("1")).where(*wanted).correlate_except(*inner).exists()
+    # Named as an entity, so that options of the statement about it reach the subquery.
+    found: Select[*tuple[Any, ...]] = select(literal_column("1")).select_from(target.element)
+    return found.where(*wanted).correlate_except(*inner).exists()
 
 
 def is_unset(relation: RelationInStatement) -> ColumnElement[bool]:
@@ -76,6 +79,35 @@ def is_object(relation: RelationInStatement, related: object) -> ColumnElement[b
         lambda column: plain(column) if is_remote(column) else _value(relationship.target, plain(column), related),
     )
     return select(literal_column("1")).where(conditions.primary, to_object).correlate_except(secondary).exists()
+
+
+def is_related(relation: RelationInStatement, owner: object) -> ColumnElement[bool]:
+    """Return the condition that a row of the target is related to the object *owner*."""
+    relationship = relation.relationship
+    parent = relationship.parent
+    if not isinstance(owner, parent.class_):
+        raise ArgumentError(f"with_parent() was given {owner!r}; {relation.name} belongs to objects of {parent.name}")
+    target = relationship.target.entity if relation.target is None else relation.target
+    secondary = relationship.secondary
+
+    def from_owner(column: Column[Any]) -> ColumnElement[Any]:
+        bare = plain(column)
+        if not is_remote(column):
+            return _value(parent, bare, owner)
+        return bare if secondary is not None else target.column_of(bare)
+
+    wanted = [replace_columns(relationship.primaryjoin, from_owner)]
+    criteria = [target.adapt(criterion) for criterion in relation.criteria]
+    if secondary is None or relationship.secondaryjoin is None:
+        return and_(*wanted, *criteria)
+    wanted.append(
+        replace_columns(
+            relationship.secondaryjoin,
+            lambda column: target.column_of(plain(column)) if is_remote(column) else plain(column),
+        )
+    )
+    related = select(literal_column("1")).where(*wanted).correlate_except(secondary).exists()
+    return and_(related, *criteria)
 
 
 def is_not_object(relation: RelationInStatement, related: object) -> ColumnElement[bool]:

@@ -12,7 +12,14 @@ from typing_extensions import override
 
 from aiosession.core import CacheKeyed
 from aiosession.errors import ArgumentError
-from aiosession.mapping.criteria import RelationInStatement, is_not_object, is_object, is_unset, related_exists
+from aiosession.mapping.criteria import (
+    RelationInStatement,
+    is_not_object,
+    is_object,
+    is_related,
+    is_unset,
+    related_exists,
+)
 from aiosession.mapping.inspection import entity_ref, mapper_of
 from aiosession.mapping.joins import join_condition
 from aiosession.mapping.mapper import Attribute, ColumnAttribute, EntityRef, Relationship
@@ -183,6 +190,15 @@ class RelationshipExpression(
             raise ArgumentError(f"{self} holds one object, not a collection; use ==")
         return is_object(self._relation, other)
 
+    def with_parent(self, owner: object, target: EntityRef | None) -> ColumnElement[bool]:
+        """Return the condition that rows of *target* (None: where the relation leads) are related to an object."""
+        if target is not None and target.mapper is not self.relationship.target:
+            raise ArgumentError(
+                f"{self} leads to {self.relationship.target.name}; with_parent() cannot give rows of {target!r}"
+            )
+        chosen = self.target_entity if target is None else target
+        return is_related(RelationInStatement(self.entity, self.relationship, chosen, self.extra_criteria), owner)
+
     @override
     def in_(self, other: Iterable[object]) -> ColumnElement[bool]:  # type: ignore[override]  # objects only, no subquery
         """Return the condition that the related object is one of *other*."""
@@ -249,6 +265,17 @@ class RelationshipExpression(
             raise ArgumentError(
                 f"{self} holds a collection, which {operator} cannot compare with an object; use {instead}"
             )
+
+
+def with_parent(instance: object, prop: InstrumentedAttribute[Any], from_entity: object = None) -> ColumnElement[bool]:
+    """Return the criterion for the rows that *instance* has in a relation: ``with_parent(author, Author.books)``.
+
+    The object need not have loaded the relation. *from_entity* is an alias of the related class, if the statement
+    selects one.
+    """
+    if not isinstance(prop, RelationshipExpression):
+        raise ArgumentError(f"with_parent() takes a relation such as User.books, not {prop!r}")
+    return prop.with_parent(instance, None if from_entity is None else entity_ref(from_entity))
 
 
 class ClassInStatements:

@@ -152,6 +152,12 @@ def all_registries() -> Iterator[MapperRegistry]:
     yield from tuple(_registries)
 
 
+def all_mappers() -> Iterator[AnyMapper]:
+    """Yield the mappers of all registries."""
+    for registry in all_registries():
+        yield from registry.mappers
+
+
 def mapper_of_class(class_: type[Any]) -> AnyMapper | None:
     """Return the mapper of *class_* itself, None if it is not mapped."""
     return class_.__dict__.get("__mapper__")

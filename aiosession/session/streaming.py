@@ -16,6 +16,7 @@ from aiosession.engine.execution import DEFAULT_CHUNK, Parameters, prepare, shap
 from aiosession.engine.row import ResultShape
 from aiosession.engine.streaming import AsyncResult, RowSource
 from aiosession.errors import ArgumentError
+from aiosession.loading.criteria import propagated
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
@@ -39,6 +40,7 @@ class Cursor:
     shape: ResultShape
     plan: QueryPlan | None
     process: Callable[[Sequence[Row]], Sequence[Values]]
+    criteria: tuple[object, ...] = ()
 
 
 async def stream(
@@ -77,7 +79,7 @@ def _cursor(
             )
         _check_columns(plan.compiled)
         sql, values = plan.compiled.bind(params, None)
-        return Cursor(sql, values, plan.shape, plan, plan.compiled.process)
+        return Cursor(sql, values, plan.shape, plan, plan.compiled.process, propagated(clause))
     call = prepare(share.engine.statements, clause, params)
     if call.rows is not None:
         raise ArgumentError("a statement that is streamed takes one set of parameters, a mapping")
@@ -117,6 +119,7 @@ async def _made(ctx: SessionContext, cursor: Cursor, rows: Sequence[Row], option
         ctx.workspace,
         overwrite=bool(options.get("populate_existing", False)),
         reread=cursor.plan.locks_rows,
+        criteria=cursor.criteria,
     )
     found = cursor.plan.rows(rows, run)
     if run.unfinished:

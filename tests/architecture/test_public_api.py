@@ -99,6 +99,7 @@ PUBLIC = [
     "deferred",
     "foreign",
     "identity_key",
+    "immediateload",
     "inspect",
     "joinedload",
     "keyfunc_mapping",
@@ -118,6 +119,8 @@ PUBLIC = [
     "undefer_group",
     "validates",
     "was_deleted",
+    "with_loader_criteria",
+    "with_parent",
 ]
 
 

@@ -50,8 +50,8 @@ ENGINES = """
 """
 LOADING = """
     AsyncMappingResult AsyncResult AsyncScalarResult Load MappingResult Result Row RowMapping ScalarResult
-    contains_eager defaultload defer joinedload lazyload load_only raiseload selectinload subqueryload undefer
-    undefer_group
+    contains_eager defaultload defer immediateload joinedload lazyload load_only raiseload selectinload subqueryload
+    undefer undefer_group with_loader_criteria with_parent
 """
 ERRORS_OF_OTHER_PAGES = "AioSessionError ArgumentError CheckViolationError ForeignKeyViolationError"
 
