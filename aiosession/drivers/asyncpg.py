@@ -11,6 +11,7 @@ import inspect
 import json
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -326,8 +327,10 @@ class AsyncpgConnection:
     async def reset(self) -> None:
         """Wait for a cancelled statement to be over, and leave the transaction."""
         if self._busy and not self._connection.is_closed() and not self._connection.is_in_transaction():
-            # asyncpg lets the next statement wait until the cancelled one has ended
-            await self._command("SELECT 1")
+            # asyncpg lets the next statement wait until the cancelled one has ended, and hears what that has left: a
+            # cancelled BEGIN may have begun a transaction and failed in it.
+            with suppress(asyncpg.InFailedSQLTransactionError):
+                await self._command("SELECT 1")
         await self.rollback()
 
     async def close(self) -> None:
