@@ -455,7 +455,7 @@ class _Listener:
     def __init__(self, connection: AsyncpgConnection) -> None:
         self._connection = weakref.ref(connection)
 
-    def __call__(self, _connection: object, message: asyncpg.PostgresLogMessage) -> None:
+    def __call__(self, _connection: object, message: Any) -> None:
         connection = self._connection()
         if connection is not None:
             connection.note(str(message.message))
