@@ -272,8 +272,11 @@ class AsyncpgConnection:
         self._number = None
         text = _begin_text(options)
         if self._tracks and options.write and not options.read_only:
-            # In the same round trip; a notice, because a script gives no rows.
-            text += f"; DO $$BEGIN RAISE NOTICE '{_TRANSACTION}%', pg_current_xact_id(); END$$"
+            # In the same round trip; a notice, because a script gives no rows. A hot standby gives no numbers.
+            text += (
+                "; DO $$BEGIN IF NOT pg_is_in_recovery() THEN "
+                f"RAISE NOTICE '{_TRANSACTION}%', pg_current_xact_id(); END IF; END$$"
+            )
         await self._command(text)
 
     @property
@@ -290,7 +293,7 @@ class AsyncpgConnection:
         """Ask the server; it forgets transactions in time."""
         try:
             rows = await self.fetch("SELECT pg_xact_status($1::text::xid8)", (transaction_number,))
-        except asyncpg.PostgresError:  # the number is from another server: this one has taken its place
+        except asyncpg.DataError:  # the number is from another server: this one has taken its place
             return CommitOutcome.UNKNOWN
         return _OUTCOMES.get(rows[0][0], CommitOutcome.UNKNOWN)
 

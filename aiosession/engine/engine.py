@@ -160,6 +160,11 @@ class AsyncConnection:
         return self.engine.dialect
 
     @property
+    def transaction_options(self) -> TransactionOptions:
+        """How transactions begin here."""
+        return self._open_stack().options
+
+    @property
     def closed(self) -> bool:
         """Whether the connection was closed."""
         return self._was_closed

@@ -25,12 +25,13 @@ _BELOW_SNAPSHOT: Final = frozenset({"READ UNCOMMITTED", "READ COMMITTED"})
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *options* normalised, or refuse unknown names and isolation levels."""
+    """Return *options* normalised; refuse misspelt names and unknown levels. Other names are the application's own."""
     found = dict(options)
     for name in found:
         if name not in _NAMES:
-            hint = errors.near(name, _NAMES) or f"; there are {', '.join(sorted(_NAMES))}"
-            raise errors.ArgumentError(f"unknown execution option {name!r}{hint}")
+            hint = errors.near(name, _NAMES)
+            if hint or not isinstance(name, str):
+                raise errors.ArgumentError(f"unknown execution option {name!r}{hint}")
     combines = found.get("combine_writes", True)
     if not isinstance(combines, bool):
         raise errors.ArgumentError(f"combine_writes is True or False, not {combines!r}")

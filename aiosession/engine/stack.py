@@ -116,9 +116,13 @@ class TransactionStack:
 
     async def _begin(self, *, write: bool) -> None:
         options = self._options
-        await self._wire.begin(
-            TransactionOptions(options.isolation_level, options.read_only, options.deferrable, write)
-        )
+        try:
+            await self._wire.begin(
+                TransactionOptions(options.isolation_level, options.read_only, options.deferrable, write)
+            )
+        except BaseException:
+            self._is_begun = self._wire.status is not TransactionStatus.IDLE  # it may have arrived: to be rolled back
+            raise
         self._is_begun = True
 
     async def _commit_root(self, transaction: AsyncTransaction) -> None:

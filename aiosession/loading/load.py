@@ -43,7 +43,8 @@ async def load(context: SessionContext, objects: object, *attributes: object) ->
     if not states:
         return
     await context.autoflush()
-    await refresh_stale(context, states)
+    for state in await refresh_stale(context, states):
+        raise _gone(state)
     reached: dict[AnyMapper, dict[EntityState, None]] = {}
     for state in states:
         reached.setdefault(state.mapper, {})[state] = None
@@ -64,7 +65,7 @@ async def reload(
     columns = None if chosen is None else [name for name in chosen if any(_is_column(state, name) for state in states)]
     if columns is None or columns or lock is not None:
         for state in await refresh(context, states, columns, lock=lock):
-            raise ObjectNotFoundError(state.mapper.class_, state.key[1] if state.key is not None else None)
+            raise _gone(state)
     await _reload_relations(context, states, chosen)
 
 
@@ -90,7 +91,8 @@ async def load_for_siblings(context: SessionContext, state: EntityState, key: st
         return
     held = [each() for each in wanting]
     await context.autoflush()
-    await refresh_stale(context, wanting)
+    if state in await refresh_stale(context, wanting):
+        raise _gone(state)
     wanting = [each for each in wanting if is_wanted(run, each, key)]
     if isinstance(attribute, Relationship):
         await load_relation(context, wanting, attribute)
@@ -162,6 +164,10 @@ def _listed(objects: object) -> list[object]:
     if not isinstance(objects, Iterable) or isinstance(objects, str | bytes):
         raise ArgumentError(f"load() takes mapped objects, not {objects!r}")
     return list(objects)
+
+
+def _gone(state: EntityState) -> ObjectNotFoundError:
+    return ObjectNotFoundError(state.mapper.class_, state.key[1] if state.key is not None else None)
 
 
 def _persistent(context: SessionContext, entity: object) -> EntityState:

@@ -109,6 +109,12 @@ class AsyncSessionTransaction:
             try:
                 if level.is_open:
                     await self._leave(level, error)
+                elif error is None and self._context.block is self and self._context.has_changes:
+                    raise InvalidRequestError(
+                        "objects were added, changed or deleted after the transaction of this `async with "
+                        "session.begin()` block had ended, and would not be written; leave the block before, or do "
+                        "without commit() and rollback() in it"
+                    )
             finally:
                 if self._context.block is self:
                     self._context.block = None

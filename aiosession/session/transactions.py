@@ -109,6 +109,8 @@ async def commit(ctx: SessionContext) -> None:
             await _flush_to_the_end(ctx)
         else:
             await flush(ctx, is_last=True)
+            if ctx.has_changes and ctx.was_heard:
+                await _flush_to_the_end(ctx)
         level = _close_savepoints(ctx, TransactionState.COMMITTED)
         await level.commit()
         await announcing.committed(ctx)

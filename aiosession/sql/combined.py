@@ -93,11 +93,13 @@ def can_combine(members: Sequence[Member]) -> bool:
     """Whether *members* do the same as one statement as they do one by one.
 
     All see the tables as they were: so each writes a table of its own, and none changes a key by which foreign keys of
-    other tables, and the rows of other members, could be moved along. No two may return a number of rows each.
+    other tables, and the rows of other members, could be moved along. No two may return a number of rows each. Only
+    within one MetaData is it known which tables refer to each other.
     """
-    tables = {member.shape.table for member in members}
+    tables = {member.shape.table.fullname for member in members}
+    schemas = {member.shape.table.metadata for member in members}
     many = sum(member.is_array and bool(member.shape.returning) for member in members)
-    return len(tables) == len(members) and many < 2 and all(map(_is_still, members))
+    return len(tables) == len(members) and len(schemas) == 1 and many < 2 and all(map(_is_still, members))
 
 
 def _is_still(member: Member) -> bool:
@@ -107,7 +109,7 @@ def _is_still(member: Member) -> bool:
         return bool(shape.columns) or shape.kind is WriteKind.DELETE
     table = shape.table
     targets = {key.target_fullname for other in table.metadata.tables.values() for key in other.foreign_keys}
-    return not any(column.primary_key or f"{table.fullname}.{column.name}" in targets for column in shape.columns)
+    return not any(column.primary_key or f"{table.fullname}.{column.key}" in targets for column in shape.columns)
 
 
 def _combine(members: Sequence[Member], dialect: Dialect, schemas: SchemaMap | None) -> CombinedStatement:

@@ -19,7 +19,13 @@ from aiosession.engine.outcome import LostCommit
 from aiosession.engine.stack import has_no_answer
 from aiosession.engine.transaction import AsyncTransaction
 from aiosession.engine.wire import EngineConnection
-from aiosession.errors import CommitOutcomeUnknownError, DatabaseError, PendingRollbackError, ResourceClosedError
+from aiosession.errors import (
+    CommitOutcomeUnknownError,
+    DatabaseError,
+    InvalidRequestError,
+    PendingRollbackError,
+    ResourceClosedError,
+)
 from aiosession.transaction.joining import JoinMode, join
 
 Bind: TypeAlias = AsyncEngine | AsyncConnection
@@ -98,10 +104,7 @@ class BindTransaction:
     async def _begin(self, *, write: bool) -> None:
         bind = self.bind
         if isinstance(bind, AsyncConnection):
-            self._transaction, is_ours = await join(bind, self._join_mode)
-            self.is_joined = not is_ours
-            await bind.open_transaction(write=write)
-            self._connection = bind.wire()
+            await self._join(bind, write=write)
             return
         options = self._options(write=write)
         self._connection = await bind.acquire(_Holding())
@@ -113,6 +116,28 @@ class BindTransaction:
         except BaseException:
             await self.leave()
             raise
+
+    async def _join(self, bind: AsyncConnection, *, write: bool) -> None:
+        """Take part in what goes on on a connection of the application's; begin there if nothing does."""
+        asked, usual = self.options, bind.transaction_options
+        differs = (asked.read_only and not usual.read_only) or (asked.deferrable and not usual.deferrable)
+        if differs or asked.isolation_level not in {None, usual.isolation_level}:
+            raise InvalidRequestError(
+                "this session works on a connection of yours, whose transaction is yours to configure: set the "
+                "isolation level, read_only and deferrable with `connection.execution_options(...)` before it begins"
+            )
+        self._transaction, is_ours = await join(bind, self._join_mode)
+        self.is_joined = not is_ours
+        try:
+            await bind.open_transaction(write=write)
+        except BaseException:
+            transaction, self._transaction = self._transaction, None
+            if is_ours and transaction is not None:
+                with suppress(Exception):
+                    await transaction.rollback()
+            self.is_joined = False
+            raise
+        self._connection = bind.wire()
 
     def _options(self, *, write: bool) -> TransactionOptions:
         """Return how to begin: as the session says, else as the engine does."""

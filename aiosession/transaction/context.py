@@ -70,6 +70,7 @@ class SessionContext:
         "options",
         "override",
         "reopens",
+        "was_heard",
         "workspace",
     )
 
@@ -86,6 +87,8 @@ class SessionContext:
         self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
         self.flushing = False
         """Whether a flush is in progress."""
+        self.was_heard = False
+        """Whether handlers were told of the objects of the last flush: they may have left something to write."""
         self.reopens = False
         """Whether the session can be used again after close()."""
         self.level: SessionTransaction | None = None
@@ -122,19 +125,22 @@ class SessionContext:
         A *pure* read gets a connection of its own for the duration of the wire's verb as long as no transaction is
         open on its bind; anything else opens one, except a *lone* write (see `allows_lone_write`).
         """
-        bind = self.override or self.locate(mapper, clause)
-        if not isinstance(bind, AsyncEngine | AsyncConnection):
-            bind = await awaited_bind(bind)
+        bind = await self.bind(mapper=mapper, clause=clause)
         wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
         if self.workspace.dispatch.hooks and isinstance(wire, BindTransaction):
             await self.announce_begin(wire)
         return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire
 
-    async def engine(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> AsyncEngine:
-        """Return the engine for *mapper* or *clause*; nothing is sent and nothing begins."""
+    async def bind(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> Bind:
+        """Return the engine or connection for *mapper* or *clause*; nothing is sent and nothing begins."""
         bind = self.override or self.locate(mapper, clause)
         if not isinstance(bind, AsyncEngine | AsyncConnection):
             bind = await awaited_bind(bind)
+        return bind
+
+    async def engine(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> AsyncEngine:
+        """Return the engine for *mapper* or *clause*; nothing is sent and nothing begins."""
+        bind = await self.bind(mapper=mapper, clause=clause)
         return bind if isinstance(bind, AsyncEngine) else bind.engine
 
     async def share(
@@ -145,9 +151,7 @@ class SessionContext:
         options: TransactionOptions | None = None,
     ) -> BindTransaction:
         """Return the open transaction on the bind of *mapper* or *clause*, begun now, with *options*, if it was not."""
-        bind = self.override or self.locate(mapper, clause)
-        if not isinstance(bind, AsyncEngine | AsyncConnection):
-            bind = await awaited_bind(bind)
+        bind = await self.bind(mapper=mapper, clause=clause)
         share = await self.enter().share_of(bind, options)
         if self.workspace.dispatch.hooks:
             await self.announce_begin(share)

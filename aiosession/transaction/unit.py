@@ -4,7 +4,7 @@ A `SessionTransaction` is one level: the outermost one, or a savepoint on every 
 `BindTransaction` objects. Only databases are spoken to here; what becomes of the objects is the session's affair.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from aiosession import aio
 from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
-from aiosession.engine.stack import COMMIT_DEADLINE
+from aiosession.engine.stack import COMMIT_DEADLINE, nobody_knows
 from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, PartialCommitError, PendingRollbackError
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
@@ -229,7 +229,7 @@ class SessionTransaction:
             if self.state is TransactionState.ACTIVE:  # the deadline has passed and COMMIT was not answered
                 await self._lose(held, error)
             if isinstance(error, TimeoutError):
-                raise CommitOutcomeUnknownError(error, held[0].resolve) from error
+                raise CommitOutcomeUnknownError(error, _resolver(held)) from error
             raise
 
     async def _commit(self, held: list[BindTransaction]) -> None:
@@ -239,10 +239,9 @@ class SessionTransaction:
             except Exception as error:
                 self.fail(error)
                 await self._undo(held[number:])
-                if number and not isinstance(error, CommitOutcomeUnknownError):
-                    names = [each.engine.url.render_as_string() for each in held]
-                    raise PartialCommitError(error, names[:number], names[number:]) from error
-                raise
+                if len(held) == 1 or not (number or isinstance(error, CommitOutcomeUnknownError)):
+                    raise
+                raise _partial(error, held, number) from error
         self.state = advance(self.state, TransactionState.COMMITTED)
 
     async def _lose(self, held: list[BindTransaction], error: BaseException) -> None:
@@ -254,6 +253,22 @@ class SessionTransaction:
         held = [share for share in self.shares.values() if share.connection is not None]
         if held:
             await aio.finish(_drop(held), deadline=CLEANUP_DEADLINE)
+
+
+def _resolver(held: Sequence[BindTransaction]) -> Callable[[], Awaitable[bool | None]]:
+    """Return who tells the outcome of a commit: one database can, several have not committed as one."""
+    return held[0].resolve if len(held) == 1 else nobody_knows
+
+
+def _partial(error: Exception, held: Sequence[BindTransaction], number: int) -> Exception:
+    """Return the error for a commit in which bind *number* failed: those before it have committed."""
+    names = [share.engine.url.render_as_string() for share in held]
+    if isinstance(error, CommitOutcomeUnknownError):
+        unknown = CommitOutcomeUnknownError(error, nobody_knows)
+        done, undone = ", ".join(names[:number]) or "none", ", ".join(names[number + 1 :]) or "none"
+        unknown.add_note(f"the outcome on {names[number]} is unknown; committed: {done}; rolled back: {undone}")
+        return unknown
+    return PartialCommitError(error, names[:number], names[number:])
 
 
 async def _drop(held: list[BindTransaction]) -> None:

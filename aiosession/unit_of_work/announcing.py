@@ -80,7 +80,6 @@ async def _tell(ctx: SessionContext, name: str, states: Mapping[EntityState, obj
         obj = state()
         if hook is None or obj is None or ctx.handed is None:
             continue
-        ctx.allows_lone_write = False
         if mapper not in connections:
             connections[mapper] = ctx.handed.connection(await ctx.share(mapper=mapper, clause=mapper.table))
         await ctx.call(hook, mapper, connections[mapper], obj)

@@ -19,6 +19,7 @@ from aiosession.sql.combined import CombinedStatement, Member, combined_statemen
 from aiosession.sql.keys import asked_at_once, counts_by_itself
 from aiosession.sql.writes import SchemaMap, WriteKind, WriteShape, WriteStatement, write_statements
 from aiosession.state.state import EntityState
+from aiosession.transaction.bind import Bind
 from aiosession.transaction.context import SessionContext
 from aiosession.unit_of_work.checks import complaint
 from aiosession.unit_of_work.columns import columns_of
@@ -59,6 +60,7 @@ class Dispatch:
     """A batch made ready for its database."""
 
     batch: Batch
+    bind: Bind
     engine: AsyncEngine
     form: Form
     statement: WriteStatement | None
@@ -92,14 +94,14 @@ class Outcome:
 
 async def route(ctx: SessionContext, plan: FlushPlan) -> list[Dispatch]:
     """Find the database of each batch and convert what is known; nothing is sent."""
-    engines: dict[object, AsyncEngine] = {}
+    binds: dict[object, Bind] = {}
     found: list[Dispatch] = []
     for batch in plan:
         place = batch.mapper or batch.table
-        engine = engines.get(place)
-        if engine is None:
-            engine = engines[place] = await ctx.engine(mapper=batch.mapper, clause=batch.table)
-        found.append(_dispatch(batch, engine))
+        bind = binds.get(place)
+        if bind is None:
+            bind = binds[place] = await ctx.bind(mapper=batch.mapper, clause=batch.table)
+        found.append(_dispatch(batch, bind))
     return found
 
 
@@ -136,7 +138,7 @@ def _combined(dispatches: Sequence[Dispatch]) -> CombinedStatement | None:
     members: list[Member] = []
     for each in dispatches:
         batch = each.batch
-        if each.engine is not engine or each.statement is None or batch.deferred or not _is_lone(each):
+        if each.bind is not engine or each.statement is None or batch.deferred or not _is_lone(each):
             return None
         is_counted = batch.is_counted and (batch.kind is not WriteKind.INSERT or bool(batch.shape.returning))
         members.append(Member(batch.shape, each.form is Form.ARRAYS, is_counted))
@@ -152,6 +154,8 @@ async def _send_combined(
         rows = await wire.fetch(combined.sql, combined.parameters([_parameters(each) for each in dispatches]))
     except DatabaseError as error:
         stale = stale_member(str(error.orig))
+        if stale is None and isinstance(error, DataError):
+            raise _named_among(dispatches, error) from error
         if stale is None:
             raise
         number, matched = stale
@@ -187,14 +191,15 @@ def _is_lone(dispatch: Dispatch) -> bool:
 # Making ready ---------------------------------------------------------------------------------------------------------
 
 
-def _dispatch(planned: Batch, engine: AsyncEngine) -> Dispatch:
+def _dispatch(planned: Batch, bind: Bind) -> Dispatch:
+    engine = bind if isinstance(bind, AsyncEngine) else bind.engine
     batch = fetchable(planned, engine)
     if batch.returned and not can_return(batch, engine):
         if batch.kind is not WriteKind.INSERT:
             raise unknown_key(batch)
-        return Dispatch(batch, engine, Form.KEYED, None, [])
+        return Dispatch(batch, bind, engine, Form.KEYED, None, [])
     if batch.statement is not None:
-        return Dispatch(batch, engine, Form.EXPRESSION, None, [])
+        return Dispatch(batch, bind, engine, Form.EXPRESSION, None, [])
     form, shape = _form(batch, engine)
     statements = write_statements(engine.dialect, _schemas(engine))
     statement = statements.for_arrays(shape) if form is Form.ARRAYS else statements.for_row(shape)
@@ -204,7 +209,7 @@ def _dispatch(planned: Batch, engine: AsyncEngine) -> Dispatch:
         None if place in batch.deferred else _converted(batch, engine, statement, place, values)
         for place, values in enumerate(batch.values)
     ]
-    return Dispatch(batch, engine, form, statement, processed)
+    return Dispatch(batch, bind, engine, form, statement, processed)
 
 
 def _schemas(engine: AsyncEngine) -> SchemaMap | None:
@@ -287,6 +292,12 @@ def _named(batch: Batch, outcome: Outcome, error: DataError) -> DataError:
     return error
 
 
+def _named_among(dispatches: Sequence[Dispatch], error: DataError) -> DataError:
+    """Return an error that names the attribute and the value of one of several batches, where that can be seen."""
+    found = (_named(dispatch.batch, Outcome(), error) for dispatch in dispatches)
+    return next((each for each in found if each is not error), error)
+
+
 # Sending --------------------------------------------------------------------------------------------------------------
 
 
@@ -360,19 +371,19 @@ async def _send_keyed(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Writt
         sql, parameters = compiled.bind(None, extracted)
         found = await wire.fetch_each(sql, [parameters] * (batch.count if at_once is None else 1))
         made.append([value for rows in found for (value,) in compiled.process(rows)])
-    return await _send(_dispatch(with_keys(batch, missing, made), engine), wire, outcome)
+    return await _send(_dispatch(with_keys(batch, missing, made), dispatch.bind), wire, outcome)
 
 
 async def _send_counted(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
     """Send rows one by one and ask for the number that each one got."""
-    batch, engine = dispatch.batch, dispatch.engine
+    batch = dispatch.batch
     rows: list[ReturnedRow] = []
     values: list[list[Any]] = [[] for _ in batch.values]
     silent = replace(batch, shape=replace(batch.shape, returning=()), returned=())
     for number in range(batch.count):
         row = tuple([column[number]] for column in batch.values)
         one = replace(silent, values=row, count=1, states=[batch.states[number]])
-        written = await _send(_dispatch(one, engine), wire, outcome)
+        written = await _send(_dispatch(one, dispatch.bind), wire, outcome)
         for column, (value,) in zip(values, written.values, strict=True):
             column.append(value)
         rows += [tuple(row) for row in await wire.fetch("SELECT last_insert_rowid()")]

@@ -45,6 +45,9 @@ async def flush(
     """
     work = await gather(ctx.workspace, partial(loaders.relation, ctx), objects)
     is_heard = flushing is not None or announcing.is_heard(work)
+    ctx.was_heard = is_heard or bool(ctx.workspace.dispatch.hooks)
+    if ctx.was_heard:
+        ctx.allows_lone_write = False  # a handler that fails afterwards must be able to keep it all from the database
     if is_heard:
         await announcing.before_writing(ctx, work)
     plan = make_plan(work)

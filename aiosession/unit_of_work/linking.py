@@ -11,6 +11,7 @@ from sqlalchemy.exc import SAWarning
 from aiosession.errors import FlushError
 from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.mapping.relationships import Direction
+from aiosession.state.contents import members
 from aiosession.state.state import EntityState, state_of
 from aiosession.unit_of_work.plan import Reason, Why
 from aiosession.unit_of_work.relations import Association, ForeignKey, relations_of
@@ -41,6 +42,13 @@ class Links:
     moved: dict[Association, list[tuple[EntityState, EntityState]]] = field(default_factory=dict)
     """Pairs that stay and one of which gets another key."""
 
+    def take(self, link: Link) -> None:
+        """Take in a foreign key, to be written with its row or, if that would be a circle, after all rows."""
+        if link.foreign_key.is_late:
+            self.late.append(link)
+        else:
+            self.add(link)
+
     def add(self, link: Link) -> None:
         """Take in a foreign key; a later one for the same column wins, and what refers again is not released."""
         held = self.by_state.setdefault(link.state, [])
@@ -62,6 +70,7 @@ def find_links(work: Worklist) -> Links:
         _remove(work, links, state)
     for state in changed:
         _add(work, links, state)
+    _adopt_members(work, links)
     if any(each.associations for each in relations.values()):
         _disconnect_deleted(work, links)
     if any(each.following or each.associations for each in relations.values()):
@@ -102,11 +111,7 @@ def _add(work: Worklist, links: Links, state: EntityState) -> None:
         for member in added(state, child.relationship):
             other = state_of(member)
             if check_present(work, state, child.relationship, other) and other not in work.deletes:
-                link = Link(other, child, state, reason)
-                if child.is_late:
-                    links.late.append(link)
-                else:
-                    links.add(link)
+                links.take(Link(other, child, state, reason))
     for association in relations.associations:
         members = [state_of(member) for member in added(state, association.relationship)]
         links.connected.setdefault(association, []).extend(
@@ -114,6 +119,25 @@ def _add(work: Worklist, links: Links, state: EntityState) -> None:
             for other in members
             if check_present(work, state, association.relationship, other) and other not in work.deletes
         )
+
+
+def _adopt_members(work: Worklist, links: Links) -> None:
+    for state in work.inserts:
+        for child in relations_of(state.mapper).mirrored:
+            _adopt(work, links, state, child)
+
+
+def _adopt(work: Worklist, links: Links, state: EntityState, child: ForeignKey) -> None:
+    """Carry the key of a new row to members that have rows and were not told of it: the object had another row once."""
+    held, back = state.values().get(child.key), child.relationship.back
+    if held is None or back is None:
+        return
+    for member in members(held) if child.relationship.uselist else (held,):
+        other = state_of(member)
+        is_told = other.key is None or (other.committed is not None and back.key in other.committed)
+        if not is_told and work.is_present(other) and other not in work.deletes:
+            reason = Reason(Why.FOREIGN_KEY, (_name(child.relationship),))
+            links.take(Link(other, child, state, reason))
 
 
 def _release(links: Links, state: EntityState, child: ForeignKey) -> None:

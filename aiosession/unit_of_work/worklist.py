@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiosession.errors import ArgumentError
 from aiosession.mapping.cascade import Cascade
 from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.mapping.relationships import Direction
@@ -74,6 +75,8 @@ async def gather(
 
 
 def _chosen(objects: Iterable[object]) -> set[EntityState]:
+    if not isinstance(objects, Iterable):
+        raise ArgumentError(f"flush() and plan() take several objects: write [{objects!r}] for this one")
     return {state_of(obj) for obj in objects}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from aiosession import AsyncConnection, AsyncEngine, AsyncSession, Mapper, events
+from aiosession import AsyncConnection, AsyncEngine, AsyncSession, Mapper, events, object_session
 from aiosession.errors import ArgumentError, ReentrantUseError
 from aiosession.events.dispatch import EVERY_MAPPER, mapped_classes
 from aiosession.testing.statements import StatementLog
@@ -138,3 +138,39 @@ async def test_a_session_method_in_a_handler_is_refused_with_what_to_do(engine: 
 def test_a_class_that_is_not_mapped_needs_propagate() -> None:
     with pytest.raises(ArgumentError, match=r"Unmapped is not mapped itself.*pass propagate=True"):
         events.listen(Unmapped, "before_insert", lambda mapper, connection, target: None)
+
+
+async def test_what_handlers_add_or_change_is_written_by_the_commit(
+    engine: AsyncEngine, observer: AsyncEngine, tables: None
+) -> None:
+    @events.listens_for(Author, "after_insert")
+    def audit(mapper: object, connection: object, target: Author) -> None:
+        if target.name == "Ann":
+            session = object_session(target)
+            assert session is not None
+            session.add(Author(name="Audit"))
+            target.note = "seen"
+
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Author(name="Ann"))
+
+    async with AsyncSession(observer) as other:
+        rows = await other.query(Author.name, Author.note).order_by(Author.name).all()
+    assert rows == [("Ann", "seen"), ("Audit", None)]
+
+
+@pytest.mark.parametrize("name", ["after_insert", "pending_to_persistent"])
+async def test_a_handler_that_fails_after_the_write_keeps_it_from_being_committed(
+    engine: AsyncEngine, observer: AsyncEngine, tables: None, name: str
+) -> None:
+    def fail(*args: object) -> None:
+        raise ValueError("not this one")
+
+    async with AsyncSession(engine) as session:
+        events.listen(Author if name == "after_insert" else session, name, fail)
+        session.add(Author(name="Ann"))
+        with pytest.raises(ValueError, match="not this one"):
+            await session.commit()
+        await session.rollback()
+
+    assert await names_seen_by(observer) == []

@@ -5,7 +5,16 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import insert
 
-from aiosession import ArgumentError, AsyncConnection, AsyncEngine, AsyncSession, IntegrityError, async_sessionmaker
+from aiosession import (
+    ArgumentError,
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    IntegrityError,
+    InvalidRequestError,
+    OperationalError,
+    async_sessionmaker,
+)
 from aiosession.testing.statements import StatementLog
 from tests.session_model import Author, make_tables, names_seen_by
 
@@ -228,3 +237,45 @@ async def test_wrong_ways_to_begin_are_refused(engine: AsyncEngine) -> None:
             session.begin(isolation_level="SERIAL")
         with pytest.raises(ArgumentError, match="read_only is True or False, not 'yes'"):
             session.begin(read_only="yes")  # type: ignore[arg-type]
+
+
+async def test_a_session_cannot_choose_how_a_transaction_begins_that_is_not_its_own(
+    connection: AsyncConnection,
+) -> None:
+    async with AsyncSession(connection, isolation_level="SERIALIZABLE") as session:
+        session.add(Author(name="Ann"))
+
+        with pytest.raises(InvalidRequestError, match="execution_options"):
+            await session.flush()
+
+
+async def test_a_session_may_ask_for_what_its_connection_does_anyway(
+    connection: AsyncConnection, observer: AsyncEngine
+) -> None:
+    await connection.execution_options(isolation_level="SERIALIZABLE")
+    async with AsyncSession(connection, isolation_level="SERIALIZABLE") as session:
+        session.add(Author(name="Ann"))
+        await session.commit()
+
+    assert await names_seen_by(observer) == ["Ann"]
+
+
+async def test_a_begin_that_fails_leaves_no_transaction_on_the_connection(
+    connection: AsyncConnection, observer: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(self: object, options: object) -> None:
+        raise OperationalError("BEGIN", None, OSError("the network is down"))
+
+    async with AsyncSession(connection) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(connection.wire()), "begin", refuse)
+            session.add(Author(name="Ann"))
+            with pytest.raises(OperationalError):
+                await session.commit()
+        await session.rollback()
+        assert not connection.in_transaction()
+
+        session.add(Author(name="Bea"))
+        await session.commit()
+
+    assert await names_seen_by(observer) == ["Bea"]

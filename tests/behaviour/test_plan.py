@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aiosession import AsyncEngine, AsyncSession, FlushPlan, Generated, Why, create_async_engine
+from aiosession import ArgumentError, AsyncEngine, AsyncSession, FlushPlan, Generated, Why, create_async_engine
 from aiosession.testing.statements import StatementLog
 from tests.behaviour.flush_model import (
     Base,
@@ -272,3 +272,14 @@ async def test_a_plan_leaves_the_work_to_be_done(engine: AsyncEngine, statements
         await session.flush()
         sent = [event.kind for event in statements.statements if event.kind != "SELECT"]
         assert sent == [batch.kind.value for batch in first]
+
+
+async def test_one_object_has_to_be_given_in_a_list(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        ann = Person(name="Ann")
+        session.add(ann)
+
+        with pytest.raises(ArgumentError, match="several objects"):
+            await session.plan(ann)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match="several objects"):
+            await session.flush(ann)  # type: ignore[arg-type]

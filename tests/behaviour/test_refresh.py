@@ -331,3 +331,22 @@ async def test_a_query_fills_in_what_was_expired_and_leaves_the_rest(
 
         assert door.name == "new"
         assert not inspect(door).expired_attributes
+
+
+async def test_loading_a_relation_of_an_object_whose_row_is_gone_says_so(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    async with AsyncSession(engine) as session:
+        house = House(id=9, name="gone")
+        session.add(house)
+        await session.commit()
+        key = house.id
+        async with AsyncSession(observer) as other:
+            await other.delete(await other.get_one(House, key))
+            await other.commit()
+        session.expire(house)
+
+        with pytest.raises(ObjectNotFoundError):
+            await session.load(house, House.doors)
+        with pytest.raises(ObjectNotFoundError):
+            await house.awaitable_attrs.doors

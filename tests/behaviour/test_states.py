@@ -354,3 +354,21 @@ async def test_all_sessions_are_closed_at_once_and_a_busy_one_keeps_none_open(en
     assert [session.context.closed for session in (first, busy, last)] == [True, False, True]
     await close_all_sessions()
     assert engine.pool.status().holders == ()
+
+
+async def test_members_follow_an_object_that_was_made_transient_to_its_new_row(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    async with AsyncSession(engine) as session:
+        person = Person(id=20, name="Ann", pets=[Pet(id=21, name="Rex"), Pet(id=22, name="Tom")])
+        session.add(person)
+        await session.commit()
+        await session.load(person, Person.pets)
+        make_transient(person)
+        person.id = 30
+        session.add(person)
+        await session.commit()
+
+        assert [pet.owner_id for pet in person.pets] == [30, 30]
+    async with AsyncSession(observer) as other:
+        assert await other.query(Pet.owner_id).where(Pet.id.in_([21, 22])).all() == [(30,), (30,)]

@@ -376,3 +376,17 @@ async def test_a_handler_that_fails_after_a_commit_changes_nothing_about_it(
 
     assert len(await names_seen_by(observer)) == authors
     assert "a handler failed after the statement" in caplog.text
+
+
+async def test_work_after_the_end_of_a_blocks_transaction_is_not_dropped_without_a_word(
+    engine: AsyncEngine, observer: AsyncEngine, key: int
+) -> None:
+    async with AsyncSession(engine) as session:
+        with pytest.raises(InvalidRequestError, match="would not be written"):  # noqa: PT012 - leaving is the test
+            async with session.begin():
+                session.add(Author(name="Bea"))
+                await session.commit()
+                session.add(Author(name="Cay"))
+
+        await session.commit()
+    assert await names_seen_by(observer) == ["Ann", "Bea", "Cay"]

@@ -51,7 +51,7 @@ def test_wrong_url_is_refused_and_keeps_its_secret(url: Any, hint: str) -> None:
         ({"echo": "yes"}, "echo must be True, False or 'debug'"),
         ({"json_serializer": 5}, "json_serializer must be a function"),
         ({"logging_name": 5}, "logging_name must be a name"),
-        ({"execution_options": {"isolation": 1}}, "unknown execution option"),
+        ({"execution_options": {"isolation_levle": 1}}, "did you mean 'isolation_level'"),
     ],
 )
 def test_wrong_option_is_refused(options: dict[str, Any], hint: str) -> None:

@@ -151,3 +151,26 @@ def test_binds_commit_in_the_order_of_their_first_use_and_the_rest_is_rolled_bac
     assert one.verbs[-1] == "commit"
     assert two.verbs[-2:] == ["commit", "rollback"]
     assert three.verbs[-1] == "rollback"
+
+
+def test_a_lost_commit_on_one_of_several_binds_says_what_became_of_the_others_and_promises_nothing() -> None:
+    first, one = scripted("postgresql")
+    second, two = scripted("postgresql")
+    third, three = scripted("sqlite")
+
+    async def run() -> None:
+        async with AsyncSession() as session:
+            for engine in (first, second, third):
+                await session.execute(text("SELECT f()"), bind_arguments={"bind": engine})
+            two.drop_at(len(two.calls) + 1)
+            with pytest.raises(CommitOutcomeUnknownError) as caught:
+                await session.commit()
+            assert await caught.value.resolve() is None
+            (note,) = caught.value.__notes__
+            assert f"committed: {first.url.render_as_string()}; rolled back: {third.url.render_as_string()}" in note
+            await session.rollback()
+
+    to_the_end(run())
+
+    assert one.verbs[-1] == "commit"
+    assert three.verbs[-1] == "rollback"
