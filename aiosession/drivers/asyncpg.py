@@ -175,6 +175,9 @@ class AsyncpgConnection:
         self._busy = True
         try:
             tag = await self._connection.copy_records_to_table(table, schema_name=schema, columns=columns, records=rows)
+        except (OverflowError, TypeError, ValueError) as error:  # raised as they are by its encoders
+            self._settle(error)
+            raise asyncpg.DataError(str(error)) from error
         except BaseException as error:
             self._settle(error)
             raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from aiosession import core
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import ArgumentError, near
 from aiosession.mapping.mapper import AnyMapper
@@ -32,9 +33,11 @@ async def copy_rows(ctx: SessionContext, mapper: AnyMapper, rows: Rows, columns:
     count = 0
     async for chunk in _chunks(rows):
         table = target.columns(chunk, count)
-        if engine.capabilities.copies:
+        if engine.capabilities.copies and _can_copy(mapper, table):
             await _copy(ctx, engine, target, table)
         else:
+            for name, values in table.items():
+                _refuse_expressions(mapper, name, values)
             await bulk.insert_mappings(ctx, mapper, target.mappings(table), return_defaults=False, render_nulls=False)
         count += len(chunk)
     return count
@@ -68,6 +71,8 @@ class _Target:
         return dict(zip(names, map(list, zip(*chunk, strict=True)), strict=True))
 
     def _names_of(self, row: Any) -> list[str]:
+        if isinstance(row, Mapping) and not row:
+            raise ArgumentError("the rows for bulk_copy() have no values; name at least one column")
         if not isinstance(row, Mapping):
             raise ArgumentError(
                 f"rows are mappings from names to values; for rows without names, such as {row!r}, say "
@@ -106,7 +111,29 @@ def _name(mapper: AnyMapper, column: object) -> str:
     return name
 
 
+def _refuse_expressions(mapper: AnyMapper, name: str, values: Sequence[Any]) -> None:
+    if any(map(is_expression_type, set(map(type, values)))):
+        raise ArgumentError(
+            f"{mapper.name}.{name} got a SQL expression; bulk_copy() takes values only: use "
+            f"session.execute(insert({mapper.name}), rows)"
+        )
+
+
 # COPY -----------------------------------------------------------------------------------------------------------------
+
+
+def _can_copy(mapper: AnyMapper, table: Mapping[str, list[Any]]) -> bool:
+    """Whether all that an INSERT would write can be sent as values, so that COPY does the same."""
+    for role in columns_of(mapper).roles:
+        column, values = role.column, table.get(role.key)
+        default: Any = column.default
+        if values is None and default is not None and role.source is not Source.CLIENT:
+            return False  # an expression, or a sequence of its own
+        if values is not None and role.source is Source.SERVER and None in values:
+            return False  # for which INSERT leaves the column to the database
+        if core.has_bind_expression(column.type):
+            return False
+    return mapper.version_id is None or mapper.version_id.key in table
 
 
 async def _copy(ctx: SessionContext, engine: AsyncEngine, target: _Target, table: dict[str, list[Any]]) -> None:
@@ -144,13 +171,8 @@ def _fill_in(roles: Sequence[ColumnRole], written: dict[ColumnRole, list[Any]]) 
 
 
 def _check(mapper: AnyMapper, role: ColumnRole, values: list[Any]) -> None:
+    _refuse_expressions(mapper, role.key, values)
     kinds = set(map(type, values))
-    expressions = [kind for kind in kinds if is_expression_type(kind)]
-    if expressions:
-        raise ArgumentError(
-            f"{mapper.name}.{role.key} got a SQL expression; bulk_copy() takes values only: use "
-            f"session.execute(insert({mapper.name}), rows)"
-        )
     wrong = misfits(role.column.type, kinds)
     if wrong:
         raise refuse(mapper, role, next(value for value in values if type(value) in wrong))

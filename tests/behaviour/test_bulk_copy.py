@@ -5,9 +5,20 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import func
+from sqlalchemy import BindParameter, ColumnElement, String, TypeDecorator, func
+from typing_extensions import override
 
-from aiosession import ArgumentError, AsyncEngine, AsyncSession, DataError, NotNullViolationError, UniqueViolationError
+from aiosession import (
+    ArgumentError,
+    AsyncEngine,
+    AsyncSession,
+    DataError,
+    DeclarativeBase,
+    Mapped,
+    NotNullViolationError,
+    UniqueViolationError,
+    mapped_column,
+)
 from aiosession.session import copying
 from aiosession.testing.statements import StatementLog
 from tests.behaviour.bulk_model import Item, Kind, Place, make_tables, stored
@@ -151,3 +162,73 @@ async def test_expressions_cannot_be_copied(session: AsyncSession, engine: Async
     if engine.capabilities.copies:
         with pytest.raises(ArgumentError, match=r"takes values only: use session\.execute"):
             await session.bulk_copy(Item, [{"name": func.upper("a")}])
+
+
+class _Lower(TypeDecorator[str]):
+    impl = String(20)
+    cache_ok = True
+
+    @override
+    def bind_expression(self, bindparam: BindParameter[str]) -> ColumnElement[str]:
+        return func.lower(bindparam)
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class Sent(_Base):
+    """What only an INSERT can write: COPY sends values and nothing else."""
+
+    __tablename__ = "sent"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    low: Mapped[str | None] = mapped_column(_Lower)
+    made: Mapped[str] = mapped_column(default=func.lower("ABC"))
+    told: Mapped[str] = mapped_column(server_default="db")
+    version: Mapped[int] = mapped_column()
+    __mapper_args__ = {"version_id_col": version}
+
+
+@pytest.fixture
+async def sent(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    async with engine.begin() as connection:
+        await connection.create_all(_Base.metadata)
+    async with AsyncSession(engine) as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("row", "stored"),
+    [
+        ({"name": "a"}, ("a", None, "abc", "db", 1)),
+        ({"low": "XY", "made": "m", "version": 3}, (None, "xy", "m", "db", 3)),
+        ({"made": "m", "told": None, "version": 3}, (None, None, "m", "db", 3)),
+        ({"made": "m", "told": "t", "name": "n"}, ("n", None, "m", "t", 1)),
+    ],
+)
+async def test_rows_are_the_same_as_those_of_an_insert(
+    sent: AsyncSession, row: dict[str, Any], stored: tuple[object, ...]
+) -> None:
+    assert await sent.bulk_copy(Sent, [row]) == 1
+
+    assert await sent.query(Sent.name, Sent.low, Sent.made, Sent.told, Sent.version).all() == [stored]
+
+
+@pytest.mark.parametrize("row", [{"name": func.now()}, {"name": func.now(), "made": "m", "version": 1}])
+async def test_expressions_are_refused_however_rows_travel(sent: AsyncSession, row: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=r"Sent\.name got a SQL expression"):
+        await sent.bulk_copy(Sent, [row])
+
+
+async def test_rows_without_values_are_refused(session: AsyncSession) -> None:
+    with pytest.raises(ArgumentError, match="no values"):
+        await session.bulk_copy(Item, [{}])
+
+
+@pytest.mark.parametrize("values", [{"row": 2**63, "column": "x"}, {"row": 1, "column": "\ud800"}])
+async def test_a_value_that_the_driver_cannot_send_is_a_data_error(
+    session: AsyncSession, values: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError):
+        await session.bulk_copy(Place, [values])

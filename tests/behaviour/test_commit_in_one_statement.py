@@ -268,3 +268,19 @@ async def test_a_trigger_sees_what_was_written_before_its_row(
     await session.commit()
 
     assert await seen(observer, Entry.id, Entry.amount) == [(entry.id, 55)]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_what_goes_to_a_connection_of_the_applications_stays_in_its_transaction(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    async with engine.connect() as connection:
+        await connection.begin()
+        await connection.execute(select(1))
+        async with AsyncSession(binds={Owner: engine, Badge: connection}) as session:
+            session.add_all([Owner(name="new"), Badge(owner_code=None)])
+            await session.commit()
+        await connection.rollback()
+
+    assert await seen(observer, Owner.name) == [("Ann",), ("Bea",), ("new",)]
+    assert await seen(observer, Badge.id) == []
