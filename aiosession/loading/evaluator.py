@@ -292,24 +292,24 @@ def _negated(inner: Evaluate) -> Evaluate:
 
 
 def _every(parts: Sequence[Evaluate]) -> Evaluate:
-    def evaluate(state: EntityState) -> Any:
-        values = [part(state) for part in parts]
-        if any(value is False for value in values):
-            return False
-        if any(value is UNKNOWN for value in values):
-            return UNKNOWN
-        return None if any(value is None for value in values) else all(values)
-
-    return evaluate
+    return _decided_by(parts, decisive=False)
 
 
 def _some(parts: Sequence[Evaluate]) -> Evaluate:
+    return _decided_by(parts, decisive=True)
+
+
+def _decided_by(parts: Sequence[Evaluate], *, decisive: bool) -> Evaluate:
+    """Join conditions in the three-valued logic of SQL: one part that is *decisive* settles it."""
+
     def evaluate(state: EntityState) -> Any:
         values = [part(state) for part in parts]
-        if any(value is True for value in values):
-            return True
+        if any(value is decisive for value in values):
+            return decisive
         if any(value is UNKNOWN for value in values):
             return UNKNOWN
-        return None if any(value is None for value in values) else any(values)
+        if any(value is None for value in values):
+            return None
+        return any(values) if decisive else all(values)
 
     return evaluate
