@@ -91,6 +91,11 @@ def unreadable(type_: TypeEngine[Any], values: Iterable[object]) -> str | None:
     return None
 
 
+def is_read_as_text(type_: TypeEngine[Any]) -> bool:
+    """Whether a column of *type_* takes texts, and may not be able to read one."""
+    return _reader(type_) is not None
+
+
 def _reader(type_: TypeEngine[Any]) -> Callable[[str], object] | None:
     if isinstance(type_, EnumType):
         return type_.enums.index

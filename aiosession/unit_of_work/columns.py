@@ -109,6 +109,8 @@ class MapperColumns:
     """The version column, if the database counts it."""
     numbered: Column[Any] | None
     """The column whose values the database counts up, if there is one and it can be relied on."""
+    collections: tuple[str, ...]
+    """Relations to many that are written."""
 
 
 def columns_of(mapper: AnyMapper) -> MapperColumns:
@@ -148,6 +150,7 @@ def _work_out(mapper: AnyMapper) -> MapperColumns:
         made_version=made_version,
         fetched=tuple(role for role in roles if role.source in {Source.SERVER, Source.ALWAYS_SERVER}),
         numbered=numbered_column(mapper),
+        collections=tuple(each.key for each in mapper.relationships.values() if each.uselist and not each.viewonly),
     )
 
 

@@ -9,19 +9,18 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import insert
-from typing_extensions import override
 
 from aiosession.errors import FlushError
 from aiosession.mapping.mapper import AnyMapper
-from aiosession.sql.writes import WriteKind, WriteShape
 from aiosession.state.contents import members
 from aiosession.state.state import STATE_KEY, EntityState, state_of
 from aiosession.state.values import is_expression
 from aiosession.unit_of_work.checks import is_expression_type, misfits, refuse, unreadable
 from aiosession.unit_of_work.columns import NULL, ColumnRole, RowSoFar, Source, columns_of
+from aiosession.unit_of_work.insert_form import InsertForm, insert_form, known_forms
 from aiosession.unit_of_work.keys import Keys
 from aiosession.unit_of_work.linking import Link, Links, check_present
-from aiosession.unit_of_work.plan import Batch, Generated, Reason, Why
+from aiosession.unit_of_work.plan import Batch, Reason, Why
 from aiosession.unit_of_work.relations import ForeignKey, relations_of
 
 _NEW: Final = (Reason(Why.NEW),)
@@ -41,7 +40,7 @@ class Inserting:
         work = keys.work
         self.dicts: list[dict[str, Any]] = [work.inserts[state].__dict__ for state in states]
         self.values: dict[ColumnRole, list[Any]] = {}
-        self.kinds: dict[ColumnRole, set[type]] = {}
+        self.kinds: dict[ColumnRole, frozenset[type]] = {}
         self.changed: set[ColumnRole] = set()
         """Columns in which some values are not what the objects have."""
         self.seen: list[tuple[str, list[Any]]] = []
@@ -49,11 +48,15 @@ class Inserting:
     def batches(self) -> list[Batch]:
         """Return the batches: usually one, more where some objects have values for what the database fills in."""
         self._work_out()
+        form = self._common_form()
+        if form is not None:
+            return [self._batch(form, None)]
         return [batch for rows in self._alike() for batch in self._batches_of(rows)]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the values of the rows by attribute, without those that only the database makes."""
         self._work_out()
+        self._check()
         columns = [(role, values) for role, values in self.values.items() if role.key]
         return [
             {
@@ -71,7 +74,6 @@ class Inserting:
         if self.links.by_state:
             self._apply_links()
         self._fill_in()
-        self._check()
 
     # Values
 
@@ -153,7 +155,7 @@ class Inserting:
 
     def _fill_in(self) -> None:
         for role, values in list(self.values.items()):
-            kinds = self.kinds[role] = set(map(type, values))
+            kinds = self.kinds[role] = frozenset(map(type, values))
             if role.source is Source.CLIENT and _NONE in kinds:
                 self._default(role)
         version = self.mapper.version_id
@@ -163,7 +165,7 @@ class Inserting:
             for number, value in enumerate(values):
                 if value is None:
                     values[number] = generate(None)
-            self.kinds[self.columns.by_key[version.key]] = set(map(type, values))
+            self.kinds[self.columns.by_key[version.key]] = frozenset(map(type, values))
 
     def _default(self, role: ColumnRole) -> None:
         """Fill in a default that Python computes."""
@@ -178,7 +180,7 @@ class Inserting:
                 for number, value in enumerate(before)
             ]
         self.values[role] = values
-        self.kinds[role] = set(map(type, values))
+        self.kinds[role] = frozenset(map(type, values))
         if role.key:
             for state, value in zip(self.states, values, strict=True):
                 self.keys.decide(state, role.key, value)
@@ -186,6 +188,7 @@ class Inserting:
     # Checks
 
     def _check(self) -> None:
+        """Refuse values that their columns cannot hold, and primary keys without a value."""
         for role, values in self.values.items():
             kinds = self.kinds[role]
             if _NONE in kinds and role.key in self.columns.required:
@@ -196,15 +199,54 @@ class Inserting:
             wrong = [kind for kind in misfits(role.column.type, kinds) if not is_expression_type(kind)]
             if wrong:
                 raise refuse(self.mapper, role, next(value for value in values if type(value) in wrong))
-            text = unreadable(role.column.type, values) if str in kinds else None
+        self._check_texts([role for role, kinds in self.kinds.items() if str in kinds])
+
+    def _check_texts(self, roles: Iterable[ColumnRole]) -> None:
+        for role in roles:
+            text = unreadable(role.column.type, self.values[role])
             if text is not None:
                 raise refuse(self.mapper, role, text)
 
     # Batches
 
+    def _common_form(self) -> InsertForm | None:
+        """Return the form of all rows; None if some take other columns than others, or SQL expressions."""
+        forms = known_forms(self.mapper)
+        key = (*self.kinds.values(), frozenset(self.changed))
+        form = forms.get(key)
+        if form is not None:
+            self._check_texts(form.read)
+            return form
+        self._check()
+        written = self._written(0)
+        if self._mixed() or self._rows_with_expressions(written):
+            return None
+        form = forms[key] = self._form(written, None)
+        return form
+
+    def _written(self, number: int) -> list[ColumnRole]:
+        """Return the columns for which a row has a value."""
+        return [
+            role
+            for role, values in self.values.items()
+            if role.source is not Source.SERVER or values[number] is not None
+        ]
+
+    def _batches_of(self, rows: list[int] | None) -> list[Batch]:
+        every = range(len(self.states))
+        chosen = rows if rows is not None else every
+        written = self._written(chosen[0])
+        special = self._rows_with_expressions(written)
+        plain = [number for number in chosen if number not in special] if special else chosen
+        found = []
+        if plain:
+            part = None if len(plain) == len(every) else plain
+            found.append(self._batch(self._form(written, part), part))
+        return found + [self._expression_batch(written, number) for number in chosen if number in special]
+
     def _alike(self) -> Iterable[list[int] | None]:
         """Return the rows that take the same columns; None for all of them."""
-        mixed = [role for role in self.columns.server if _NONE in self.kinds[role] and len(self.kinds[role]) > 1]
+        mixed = self._mixed()
         if not mixed:
             return (None,)
         columns = [self.values[role] for role in mixed]
@@ -213,19 +255,9 @@ class Inserting:
             groups.setdefault(tuple([value is None for value in row]), []).append(number)
         return groups.values()
 
-    def _batches_of(self, rows: list[int] | None) -> list[Batch]:
-        every = range(len(self.states))
-        chosen = rows if rows is not None else every
-        first = chosen[0]
-        written = [
-            role
-            for role, values in self.values.items()
-            if role.source is not Source.SERVER or values[first] is not None
-        ]
-        special = self._rows_with_expressions(written)
-        plain = [number for number in chosen if number not in special] if special else chosen
-        found = [_Rows(self, written, None if len(plain) == len(every) else plain).batch()] if plain else []
-        return found + [_ExpressionRow(self, written, [number]).batch() for number in chosen if number in special]
+    def _mixed(self) -> list[ColumnRole]:
+        """Return the columns that the database fills in some of the rows."""
+        return [role for role in self.columns.server if _NONE in self.kinds[role] and len(self.kinds[role]) > 1]
 
     def _rows_with_expressions(self, written: list[ColumnRole]) -> set[int]:
         found: set[int] = set()
@@ -237,116 +269,60 @@ class Inserting:
                 found.update(number for number, value in enumerate(self.values[role]) if type(value) in kinds)
         return found
 
+    def _form(self, written: Sequence[ColumnRole], rows: Sequence[int] | None) -> InsertForm:
+        kinds = self.kinds
+        if rows is not None:
+            own = {role: frozenset(map(type, _chosen(self.values[role], rows))) for role in self.changed}
+            kinds = {**kinds, **own}
+        return insert_form(self.mapper, written, kinds, self.changed)
 
-class _Rows:
-    """Some of the rows of one mapper that take the same columns."""
-
-    def __init__(self, inserting: Inserting, written: list[ColumnRole], rows: Sequence[int] | None) -> None:
-        self.inserting = inserting
-        self.written = written
-        self.rows = rows
-        self.states = self._chosen(inserting.states)
-
-    def batch(self) -> Batch:
-        """Return the batch of these rows."""
-        inserting = self.inserting
-        returned = self._returned()
-        values = tuple(self._chosen(inserting.values[role]) for role in self.written)
+    def _batch(self, form: InsertForm, rows: Sequence[int] | None) -> Batch:
+        """Return the batch of some rows, or of all."""
+        states = _chosen(self.states, rows)
         return Batch(
-            shape=WriteShape(
-                WriteKind.INSERT,
-                inserting.mapper.table,
-                columns=tuple(role.column for role in self.written),
-                returning=tuple(role.column for role in returned),
-            ),
-            mapper=inserting.mapper,
-            values=values,
-            count=len(self.states),
-            states=self.states,
+            shape=form.shape,
+            mapper=self.mapper,
+            values=tuple([_chosen(self.values[role], rows) for role in form.roles]),
+            count=len(states),
+            states=states,
             reasons=_NEW,
-            deferred=frozenset(
-                place for place, role in enumerate(self.written) if Generated in self._kinds(role, values[place])
-            ),
-            decided=self._decided(),
-            returned=tuple(role.key for role in returned),
-            unknown=self._unknown(returned),
-            seen=self._seen(),
+            deferred=form.deferred,
+            decided=form.decided,
+            returned=form.returned,
+            unknown=form.unknown,
+            seen=self._seen(rows),
         )
 
-    def _kinds(self, role: ColumnRole, values: Sequence[object]) -> set[type]:
-        inserting = self.inserting
-        if role not in inserting.changed:
-            return inserting.kinds[role]
-        return inserting.kinds[role] if self.rows is None else set(map(type, values))
-
-    def _chosen(self, values: Sequence[Any]) -> list[Any]:
-        rows = self.rows
-        if rows is None:
-            return values if isinstance(values, list) else list(values)
-        return [values[number] for number in rows]
-
-    def _decided(self) -> tuple[tuple[str, int], ...]:
-        inserting = self.inserting
-        return tuple(
-            (role.key, place)
-            for place, role in enumerate(self.written)
-            if role.key and (role in inserting.changed or not inserting.kinds[role].isdisjoint({_NONE, _NULL}))
-        )
-
-    def _returned(self) -> list[ColumnRole]:
-        """Return what the database has to tell: generated keys, and what it fills in if that is wanted at once."""
-        mapper, written = self.inserting.mapper, set(self.written)
-        missing = [role for role in self.inserting.columns.fetched if role not in written and role.key]
-        if not mapper.eager_defaults:
-            missing = [role for role in missing if role.is_primary_key or role is self.inserting.columns.made_version]
-        if not missing or any(role.column is self.inserting.columns.numbered for role in missing):
-            return missing
-        # Rows are told apart by their keys.
-        keys = [self.inserting.columns.by_key[each.key] for each in mapper.primary_key_attributes]
-        return [*keys, *(role for role in missing if not role.is_primary_key)]
-
-    def _unknown(self, returned: Sequence[ColumnRole]) -> tuple[str, ...]:
-        known = {*self.written, *returned}
-        return tuple(role.key for role in self.inserting.columns.fetched if role not in known and role.key)
-
-    def _seen(self) -> tuple[tuple[str, list[Any]], ...]:
+    def _seen(self, rows: Sequence[int] | None) -> tuple[tuple[str, list[Any]], ...]:
         """Return what the objects had: changes that come while the flush waits are told by it."""
-        inserting = self.inserting
-        found = [(key, self._chosen(values)) for key, values in inserting.seen]
-        dicts = self._chosen(inserting.dicts)
-        for relationship in inserting.mapper.relationships.values():
-            if relationship.uselist and not relationship.viewonly:
-                held = [each.get(relationship.key) for each in dicts]
-                if any(held):
-                    found.append((relationship.key, [None if each is None else members(each) for each in held]))
+        found = [(key, _chosen(values, rows)) for key, values in self.seen]
+        dicts = _chosen(self.dicts, rows)
+        for key in self.columns.collections:
+            held = [each.get(key) for each in dicts]
+            if any(held):
+                found.append((key, [None if each is None else members(each) for each in held]))
         return tuple(found)
 
-
-class _ExpressionRow(_Rows):
-    """One row that has SQL expressions among its values: a statement of its own."""
-
-    @override
-    def batch(self) -> Batch:
-        """Return the batch of this row."""
-        number = self._chosen(range(len(self.inserting.states)))[0]
-        plain = [role for role in self.written if not is_expression(self.inserting.values[role][number])]
-        special = {role.column: self.inserting.values[role][number] for role in self.written if role not in plain}
-        names = {role.column: role for role in self.written}
-        made = [names[column] for column in special]
-        self.written = plain
-        batch = super().batch()
-        statement = insert(batch.table).values(special).inline()
-        returning = (
-            *batch.shape.returning,
-            *(role.column for role in made if role.column not in batch.shape.returning),
-        )
+    def _expression_batch(self, written: Sequence[ColumnRole], number: int) -> Batch:
+        """Return the batch of one row that has SQL expressions among its values: a statement of its own."""
+        plain = [role for role in written if not is_expression(self.values[role][number])]
+        special = {role.column: self.values[role][number] for role in written if role not in plain}
+        batch = self._batch(self._form(plain, [number]), [number])
+        returned = batch.shape.returning
+        returning = (*returned, *(column for column in special if column not in returned))
         return replace(
             batch,
             shape=replace(batch.shape, returning=returning),
-            statement=statement,
+            statement=insert(batch.table).values(special).inline(),
             expressions=special,
-            returned=tuple(names_of(self.inserting.mapper, returning)),
+            returned=tuple(names_of(self.mapper, returning)),
         )
+
+
+def _chosen(values: Sequence[Any], rows: Sequence[int] | None) -> list[Any]:
+    if rows is None:
+        return values if isinstance(values, list) else list(values)
+    return [values[number] for number in rows]
 
 
 def names_of(mapper: AnyMapper, columns: Iterable[Any]) -> list[str]:

@@ -218,6 +218,8 @@ def connecting_rows(
     pairs: dict[Association, list[tuple[EntityState, EntityState]]], value_of: Callable[[EntityState, str], object]
 ) -> list[ConnectingRows]:
     """Return one row per pair and table; a pair that both sides of a relation report counts once."""
+    if not pairs:
+        return []
     tables: dict[tuple[Table | None, KeyColumns], ConnectingRows] = {}
     seen: dict[tuple[Table | None, KeyColumns], dict[tuple[object, ...], None]] = {}
     for association, found in pairs.items():
