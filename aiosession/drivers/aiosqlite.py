@@ -19,6 +19,7 @@ from aiosession.drivers.protocol import (
     CommitOutcome,
     CommitRefusedError,
     DriverOptions,
+    PreparedBranch,
     Reply,
     Row,
     TransactionLostError,
@@ -278,6 +279,26 @@ class AiosqliteConnection:
     async def rollback_to_savepoint(self, name: str) -> None:
         """Send ROLLBACK TO."""
         await self.execute(f"ROLLBACK TO {arguments.savepoint_name(name)}")
+
+    async def can_prepare(self) -> bool:
+        """SQLite prepares nothing."""
+        return False
+
+    async def prepare(self, branch: str) -> None:
+        """SQLite has nothing like it."""
+        raise NotImplementedError("SQLite has no PREPARE TRANSACTION")
+
+    async def commit_prepared(self, branch: str) -> bool:
+        """Nothing is prepared here."""
+        return False
+
+    async def rollback_prepared(self, branch: str) -> bool:
+        """Nothing is prepared here."""
+        return False
+
+    async def prepared(self, prefix: str) -> list[PreparedBranch]:
+        """Nothing is prepared here."""
+        return []
 
     async def ping(self) -> None:
         """Ask SQLite for an answer."""

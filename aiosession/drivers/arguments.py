@@ -10,6 +10,7 @@ from sqlalchemy import exc as core_exc
 from aiosession.errors import ArgumentError, near
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_BRANCH: Final = re.compile(r"[A-Za-z0-9_.:-]{1,120}")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
@@ -68,4 +69,13 @@ def savepoint_name(name: str) -> str:
     """Return *name* if it is safe as a savepoint's name: it cannot be a bound parameter."""
     if _IDENTIFIER.fullmatch(name) is None:
         raise ArgumentError(f"{name!r} is no name for a savepoint: use letters, digits and underscores, 63 at most")
+    return name
+
+
+def branch_name(name: str) -> str:
+    """Return *name* if it is safe as the name of a prepared transaction: it cannot be a bound parameter."""
+    if _BRANCH.fullmatch(name) is None:
+        raise ArgumentError(
+            f"{name!r} is no name for a prepared transaction: use letters, digits and . : _ - in it, 120 at most"
+        )
     return name

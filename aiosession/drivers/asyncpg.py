@@ -1,9 +1,7 @@
 """PostgreSQL through asyncpg.
 
 Statements go through asyncpg's own cache of prepared statements; BEGIN, COMMIT and savepoints are plain text, so that
-the server's answer can be checked and asyncpg keeps no transaction of its own. JSON: Core's types serialize parameters
-to text, the codecs installed here only pass that text on; results are deserialized by the codecs, in arrays too, and
-Core's types leave them alone.
+the server's answer can be checked and asyncpg keeps no transaction of its own.
 """
 
 import asyncio
@@ -19,12 +17,14 @@ from asyncpg.prepared_stmt import PreparedStatement
 from sqlalchemy import URL, Dialect
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from aiosession.drivers import arguments, asyncpg_errors
+from aiosession.drivers import arguments, asyncpg_errors, postgres
+from aiosession.drivers.asyncpg_json import install_codecs
 from aiosession.drivers.protocol import (
     Capabilities,
     CommitOutcome,
     CommitRefusedError,
     DriverOptions,
+    PreparedBranch,
     Reply,
     Row,
     TransactionOptions,
@@ -33,7 +33,6 @@ from aiosession.drivers.protocol import (
 from aiosession.errors import DatabaseError
 
 _NAME: Final = "postgresql+asyncpg"
-_ISOLATION_LEVELS: Final = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _KINDS: Final[dict[str, type]] = {
     "port": int,
     "timeout": float,
@@ -51,16 +50,10 @@ _DEFAULTS: Final[dict[str, object]] = {
 }
 _NOT_OPTIONS: Final = frozenset({"loop", "connection_class", "record_class"})
 _OPTIONS: Final = tuple(name for name in inspect.signature(asyncpg.connect).parameters if name not in _NOT_OPTIONS)
-_JSON_OID: Final = 114
-_JSONB_OID: Final = 3802
-_JSONB_VERSION: Final = b"\x01"
 _ASSUMED_VERSION: Final = (14, 0)
 _CHANGES_SCHEMA: Final = ("ALTER", "DROP")
 _PREPARED: Final = 128
 """Statements of which the columns are remembered, per connection."""
-
-
-_FIRST_WITH_NUMBERS: Final = 13
 
 
 class AsyncpgConnection:
@@ -273,13 +266,9 @@ class AsyncpgConnection:
             await self._connection.reload_schema_state()
         self._failed = False
         self._number = None
-        text = _begin_text(options)
+        text = postgres.begin(_NAME, options)
         if self._tracks and options.write and not options.read_only:
-            # In the same round trip; a notice, because a script gives no rows. A hot standby gives no numbers.
-            text += (
-                "; DO $$BEGIN IF NOT pg_is_in_recovery() THEN "
-                f"RAISE NOTICE '{_TRANSACTION}%', pg_current_xact_id(); END IF; END$$"
-            )
+            text += f"; {postgres.TELL_NUMBER}"
         await self._command(text)
 
     @property
@@ -289,16 +278,15 @@ class AsyncpgConnection:
 
     def note(self, message: str) -> None:
         """Take the number of the transaction from a notice of the server."""
-        if message.startswith(_TRANSACTION):
-            self._number = message.removeprefix(_TRANSACTION)
+        self._number = postgres.number_told(message) or self._number
 
     async def outcome(self, transaction_number: str) -> CommitOutcome:
         """Ask the server; it forgets transactions in time."""
         try:
-            rows = await self.fetch("SELECT pg_xact_status($1::text::xid8)", (transaction_number,))
+            rows = await self.fetch(postgres.OUTCOME.format("$1"), (transaction_number,))
         except asyncpg.DataError:  # the number is from another server: this one has taken its place
             return CommitOutcome.UNKNOWN
-        return _OUTCOMES.get(rows[0][0], CommitOutcome.UNKNOWN)
+        return postgres.outcome(rows[0][0])
 
     async def commit(self) -> None:
         """Send COMMIT and require that the server says so."""
@@ -325,6 +313,39 @@ class AsyncpgConnection:
         """Send ROLLBACK TO SAVEPOINT; a failed transaction is usable again after it."""
         await self._command(f"ROLLBACK TO SAVEPOINT {arguments.savepoint_name(name)}")
         self._failed = False
+
+    async def can_prepare(self) -> bool:
+        """Ask the server for its max_prepared_transactions, once."""
+        if self._driver.can_prepare is None:
+            self._driver.can_prepare = bool((await self.fetch(postgres.CAN_PREPARE))[0][0])
+        return self._driver.can_prepare
+
+    async def prepare(self, branch: str) -> None:
+        """Send PREPARE TRANSACTION and require that the server says so."""
+        tag = await self._command(postgres.prepare(branch))
+        self._failed = False
+        if tag != "PREPARE TRANSACTION":
+            raise CommitRefusedError(tag)
+
+    async def commit_prepared(self, branch: str) -> bool:
+        """Send COMMIT PREPARED."""
+        return await self._finish(postgres.commit_prepared(branch))
+
+    async def rollback_prepared(self, branch: str) -> bool:
+        """Send ROLLBACK PREPARED."""
+        return await self._finish(postgres.rollback_prepared(branch))
+
+    async def _finish(self, sql: str) -> bool:
+        try:
+            await self._command(sql)
+        except asyncpg.UndefinedObjectError:
+            return False
+        return True
+
+    async def prepared(self, prefix: str) -> list[PreparedBranch]:
+        """Ask for this user's prepared transactions in this database; the server lists those of all."""
+        rows = await self.fetch(postgres.PREPARED.format("$1"), (prefix,))
+        return [PreparedBranch(str(name), since) for name, since in rows]  # type: ignore[arg-type]  # a timestamptz
 
     async def ping(self) -> None:
         """Ask the server for an answer."""
@@ -363,6 +384,8 @@ class AsyncpgDriver:
         self._dialect.server_version_info = _ASSUMED_VERSION
         self._dialect.default_schema_name = "public"
         self.tracks_commits: Final = options.track_commits
+        self.can_prepare: bool | None = None
+        """Whether transactions can be prepared; None as long as nobody has asked."""
         given = arguments.connect_arguments(self._dialect, url) | dict(options.connect_args)
         if "prepared_statement_cache_size" in given:
             given["statement_cache_size"] = given.pop("prepared_statement_cache_size")
@@ -390,34 +413,10 @@ class AsyncpgDriver:
             connection = await asyncpg.connect(**self._arguments)
         except TimeoutError as error:
             raise ConnectionError("the server did not answer the attempt to connect in time") from error
-        self._install_codecs(connection)
+        install_codecs(connection, self._deserialize)
         made = AsyncpgConnection(connection, self)
         self._dialect.server_version_info = made.server_version
         return made
-
-    def _install_codecs(self, connection: asyncpg.Connection) -> None:
-        deserialize = self._deserialize
-        settings = connection.get_settings()
-        settings.add_python_codec(
-            _JSON_OID,
-            "json",
-            "pg_catalog",
-            [],
-            "scalar",
-            str.encode,
-            lambda data: deserialize(data.decode()),
-            "binary",
-        )
-        settings.add_python_codec(
-            _JSONB_OID,
-            "jsonb",
-            "pg_catalog",
-            [],
-            "scalar",
-            lambda text: _JSONB_VERSION + text.encode(),
-            lambda data: deserialize(data[1:].decode()),
-            "binary",
-        )
 
     def translate(self, error: BaseException) -> type[DatabaseError] | None:
         """Return the class that stands for asyncpg's *error*."""
@@ -447,14 +446,6 @@ _CAPABILITIES: Final = Capabilities(
 )
 
 
-_TRANSACTION: Final = "aiosession transaction "
-_OUTCOMES: Final[dict[object, CommitOutcome]] = {
-    "committed": CommitOutcome.COMMITTED,
-    "aborted": CommitOutcome.ROLLED_BACK,
-    "in progress": CommitOutcome.IN_PROGRESS,
-}
-
-
 class _Listener:
     """Passes notices of the server on to a connection, without keeping it alive."""
 
@@ -470,7 +461,9 @@ class _Listener:
 def _can_track(connection: asyncpg.Connection) -> bool:
     """Whether the server is PostgreSQL 13 or newer, and not one that only speaks its protocol."""
     settings = connection.get_settings()
-    return connection.get_server_version().major >= _FIRST_WITH_NUMBERS and not hasattr(settings, "crdb_version")
+    return connection.get_server_version().major >= postgres.FIRST_WITH_NUMBERS and not hasattr(
+        settings, "crdb_version"
+    )
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -478,13 +471,3 @@ def _is_refusal(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return getattr(error, "severity", None) is None
     return isinstance(error, asyncpg.InterfaceError)
-
-
-def _begin_text(options: TransactionOptions) -> str:
-    text = "BEGIN"
-    if options.isolation_level is not None:
-        level = arguments.isolation_level(_NAME, options.isolation_level, _ISOLATION_LEVELS)
-        text += f" ISOLATION LEVEL {level}"
-    if options.read_only:
-        text += " READ ONLY"
-    return text + " DEFERRABLE" if options.deferrable else text

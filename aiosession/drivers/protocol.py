@@ -7,6 +7,7 @@ positional and already in the driver's own types; rows are positional too. Nothi
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
@@ -52,7 +53,7 @@ class Capabilities:
     fetch_each: bool
     """`Wire.fetch_each` costs one round trip (or thread hop), not one per row."""
     two_phase: bool
-    """PREPARE TRANSACTION, COMMIT PREPARED."""
+    """Transactions can be prepared, unless a server forbids it: see `DriverConnection.can_prepare`."""
     server_side_cancel: bool
     """A cancelled statement stops in the server and the connection stays usable."""
     row_locks: bool
@@ -71,6 +72,8 @@ class Capabilities:
     """The most parameters that one statement may have."""
     returning_sees_triggers: bool = True
     """RETURNING shows what triggers made of a row."""
+    names_branches_early: bool = False
+    """A transaction that is to be prepared gets its name when it begins: `TransactionOptions.branch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class TransactionOptions:
     deferrable: bool = False
     write: bool = True
     """It begins with a write: a database of one writer takes its lock now rather than fail later."""
+    branch: str | None = None
+    """The name under which it is going to be prepared; matters where `Capabilities.names_branches_early`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,15 @@ class DriverOptions:
     json_deserializer: Callable[[str], object] | None = None
     track_commits: bool = True
     """Learn the number of each transaction that begins with a write, where that costs no round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBranch:
+    """A prepared transaction that waits for COMMIT PREPARED or ROLLBACK PREPARED."""
+
+    name: str
+    since: datetime | None
+    """When it was prepared, with time zone; None where the database does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +212,29 @@ class DriverConnection(Wire, Protocol):
 
     async def rollback_to_savepoint(self, name: str) -> None:
         """Undo what happened since a savepoint, which stays open."""
+        ...
+
+    async def can_prepare(self) -> bool:
+        """Tell whether the server lets transactions be prepared; costs a query at most once per driver."""
+        ...
+
+    async def prepare(self, branch: str) -> None:
+        """End the first phase: keep the transaction in progress under the name *branch*, whatever happens.
+
+        The connection is done with it afterwards. A database that rolls back instead is an error.
+        """
+        ...
+
+    async def commit_prepared(self, branch: str) -> bool:
+        """Commit a prepared transaction, from this or another connection; False if there is none of this name."""
+        ...
+
+    async def rollback_prepared(self, branch: str) -> bool:
+        """Roll a prepared transaction back, from this or another connection; False if there is none of this name."""
+        ...
+
+    async def prepared(self, prefix: str) -> list[PreparedBranch]:
+        """Return the prepared transactions of this database and user whose names begin with *prefix*."""
         ...
 
     async def ping(self) -> None:

@@ -12,6 +12,7 @@ from aiosession.drivers.protocol import (
     CommitRefusedError,
     Driver,
     DriverConnection,
+    PreparedBranch,
     Reply,
     Row,
     TransactionOptions,
@@ -173,6 +174,34 @@ class EngineConnection:
         send = self._open().rollback_to_savepoint
         await self._observed(lambda _sql, _parameters: send(name), f"ROLLBACK TO SAVEPOINT {name}", ())
 
+    async def can_prepare(self) -> bool:
+        """Tell whether the server lets transactions be prepared."""
+        connection = self._open()
+        return await self._observed(lambda _sql, _parameters: connection.can_prepare(), "CAN PREPARE", ())
+
+    async def prepare(self, branch: str) -> None:
+        """End the first phase: keep the transaction in progress under the name *branch*, whatever happens."""
+        connection = self._open()
+        text = f"PREPARE TRANSACTION '{branch}'"
+        await self._observed(lambda _sql, _parameters: connection.prepare(branch), text, ())
+
+    async def commit_prepared(self, branch: str) -> bool:
+        """Commit a prepared transaction; False if there is none of this name."""
+        connection = self._open()
+        text = f"COMMIT PREPARED '{branch}'"
+        return await self._observed(lambda _sql, _parameters: connection.commit_prepared(branch), text, ())
+
+    async def rollback_prepared(self, branch: str) -> bool:
+        """Roll a prepared transaction back; False if there is none of this name."""
+        connection = self._open()
+        text = f"ROLLBACK PREPARED '{branch}'"
+        return await self._observed(lambda _sql, _parameters: connection.rollback_prepared(branch), text, ())
+
+    async def prepared(self, prefix: str) -> list[PreparedBranch]:
+        """Return the prepared transactions of this database and user whose names begin with *prefix*."""
+        connection = self._open()
+        return await self._observed(lambda _sql, _parameters: connection.prepared(prefix), "LIST PREPARED", ())
+
     def terminate(self) -> None:
         """Drop the connection at once; never waits, never raises."""
         if self._connection is not None:
@@ -253,7 +282,7 @@ def _kind(sql: str) -> str:
 
 def _count(result: object) -> int | None:
     """Return how many rows the result of a verb stands for."""
-    if isinstance(result, int):
+    if isinstance(result, int) and not isinstance(result, bool):
         return result if result >= 0 else None
     if isinstance(result, Reply):
         return len(result.rows) if result.columns is not None else result.count

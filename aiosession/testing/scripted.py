@@ -20,6 +20,7 @@ from aiosession.drivers.protocol import (
     CommitRefusedError,
     DriverFactory,
     DriverOptions,
+    PreparedBranch,
     Reply,
     Row,
     TransactionLostError,
@@ -69,6 +70,8 @@ class ScriptedDriver:
         self._answers: deque[Answer] = deque()
         self._troubles: dict[int, BaseException | None] = {}
         self._connections = 0
+        self.branches: dict[str, PreparedBranch] = {}
+        """What is prepared, by name."""
         self.plan: Plan | None = None
         """Asked for an answer when no scripted one is left."""
         self.calls: list[DriverCall] = []
@@ -279,6 +282,34 @@ class ScriptedConnection:
         """Be in a working transaction again."""
         await self._call("rollback_to_savepoint", name)
         self._status = TransactionStatus.IN_TRANSACTION
+
+    async def can_prepare(self) -> bool:
+        """Prepare transactions if the database that is stood in for does."""
+        return self._driver.capabilities.two_phase
+
+    async def prepare(self, branch: str) -> None:
+        """Leave the transaction, which goes on under a name; a failed one is refused as a database would."""
+        failed = self._status is not TransactionStatus.IN_TRANSACTION
+        await self._call("prepare", branch)
+        self._status = TransactionStatus.IDLE
+        if failed:
+            raise CommitRefusedError("ROLLBACK")
+        self._driver.branches[branch] = PreparedBranch(branch, None)
+
+    async def commit_prepared(self, branch: str) -> bool:
+        """Forget a prepared transaction."""
+        await self._call("commit_prepared", branch)
+        return self._driver.branches.pop(branch, None) is not None
+
+    async def rollback_prepared(self, branch: str) -> bool:
+        """Forget a prepared transaction."""
+        await self._call("rollback_prepared", branch)
+        return self._driver.branches.pop(branch, None) is not None
+
+    async def prepared(self, prefix: str) -> list[PreparedBranch]:
+        """Return what is prepared."""
+        await self._call("prepared", prefix)
+        return [branch for name, branch in self._driver.branches.items() if name.startswith(prefix)]
 
     async def ping(self) -> None:
         """Note that somebody asked."""

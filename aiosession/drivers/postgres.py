@@ -1,0 +1,67 @@
+"""What is said to PostgreSQL, whichever library says it."""
+
+from typing import Final
+
+from aiosession.drivers import arguments
+from aiosession.drivers.protocol import CommitOutcome, TransactionOptions
+
+ISOLATION_LEVELS: Final = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+UNKNOWN_BRANCH: Final = "42704"
+"""The SQLSTATE of COMMIT PREPARED and ROLLBACK PREPARED for a name that nothing is prepared under."""
+CAN_PREPARE: Final = "SELECT current_setting('max_prepared_transactions')::int > 0"
+PREPARED: Final = """
+    SELECT gid, prepared FROM pg_prepared_xacts
+    WHERE database = current_database() AND owner = current_user AND starts_with(gid, {})
+    ORDER BY prepared
+"""
+"""The prepared transactions that this user may finish here; needs a placeholder for the prefix of their names."""
+
+FIRST_WITH_NUMBERS: Final = 13
+"""The first version in which a transaction's number can be asked for while it is in progress, and its outcome later."""
+OUTCOME: Final = "SELECT pg_xact_status({}::text::xid8)"
+_TELLS: Final = "aiosession transaction "
+# A notice, because a script gives no rows. A hot standby gives no numbers.
+TELL_NUMBER: Final = (
+    f"DO $$BEGIN IF NOT pg_is_in_recovery() THEN RAISE NOTICE '{_TELLS}%', pg_current_xact_id(); END IF; END$$"
+)
+"""Has the server tell the number of the transaction, in the round trip of its BEGIN."""
+_OUTCOMES: Final[dict[object, CommitOutcome]] = {
+    "committed": CommitOutcome.COMMITTED,
+    "aborted": CommitOutcome.ROLLED_BACK,
+    "in progress": CommitOutcome.IN_PROGRESS,
+}
+
+
+def number_told(notice: str) -> str | None:
+    """Return the number of the transaction that a notice of the server tells; None for other notices."""
+    return notice.removeprefix(_TELLS) if notice.startswith(_TELLS) else None
+
+
+def outcome(status: object) -> CommitOutcome:
+    """Return what ``pg_xact_status`` means; the server forgets transactions in time."""
+    return _OUTCOMES.get(status, CommitOutcome.UNKNOWN)
+
+
+def begin(driver: str, options: TransactionOptions) -> str:
+    """Return BEGIN with its options."""
+    text = "BEGIN"
+    if options.isolation_level is not None:
+        text += f" ISOLATION LEVEL {arguments.isolation_level(driver, options.isolation_level, ISOLATION_LEVELS)}"
+    if options.read_only:
+        text += " READ ONLY"
+    return text + " DEFERRABLE" if options.deferrable else text
+
+
+def prepare(branch: str) -> str:
+    """Return the end of the first phase of a transaction."""
+    return f"PREPARE TRANSACTION '{arguments.branch_name(branch)}'"
+
+
+def commit_prepared(branch: str) -> str:
+    """Return the second phase of a transaction."""
+    return f"COMMIT PREPARED '{arguments.branch_name(branch)}'"
+
+
+def rollback_prepared(branch: str) -> str:
+    """Return the undoing of a prepared transaction."""
+    return f"ROLLBACK PREPARED '{arguments.branch_name(branch)}'"
