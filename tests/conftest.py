@@ -19,6 +19,8 @@ DATABASES = [
     pytest.param("sqlite", id="sqlite"),
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
 ]
+TWO_PHASE_DATABASES = [pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres)]
+"""Those that prepare transactions."""
 EMPTY_DATABASE = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND backend_type = 'client backend';

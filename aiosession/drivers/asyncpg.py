@@ -345,7 +345,7 @@ class AsyncpgConnection:
     async def prepared(self, prefix: str) -> list[PreparedBranch]:
         """Ask for this user's prepared transactions in this database; the server lists those of all."""
         rows = await self.fetch(postgres.PREPARED.format("$1"), (prefix,))
-        return [PreparedBranch(str(name), since) for name, since in rows]  # type: ignore[arg-type]  # a timestamptz
+        return [PreparedBranch(str(name), age) for name, age in rows]  # type: ignore[arg-type]  # an interval
 
     async def ping(self) -> None:
         """Ask the server for an answer."""

@@ -10,7 +10,7 @@ UNKNOWN_BRANCH: Final = "42704"
 """The SQLSTATE of COMMIT PREPARED and ROLLBACK PREPARED for a name that nothing is prepared under."""
 CAN_PREPARE: Final = "SELECT current_setting('max_prepared_transactions')::int > 0"
 PREPARED: Final = """
-    SELECT gid, prepared FROM pg_prepared_xacts
+    SELECT gid, clock_timestamp() - prepared FROM pg_prepared_xacts
     WHERE database = current_database() AND owner = current_user AND starts_with(gid, {})
     ORDER BY prepared
 """

@@ -7,7 +7,7 @@ positional and already in the driver's own types; rows are positional too. Nothi
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from enum import Enum
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
@@ -107,8 +107,8 @@ class PreparedBranch:
     """A prepared transaction that waits for COMMIT PREPARED or ROLLBACK PREPARED."""
 
     name: str
-    since: datetime | None
-    """When it was prepared, with time zone; None where the database does not tell."""
+    age: timedelta | None
+    """How long ago it was prepared, by the clock of the database; None where that does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from aiosession.engine.options import checked
 from aiosession.engine.result import Result, ScalarResult
 from aiosession.engine.stack import TransactionStack
 from aiosession.engine.streaming import AsyncResult, AsyncScalarResult
-from aiosession.engine.transaction import AsyncTransaction
+from aiosession.engine.transacting import TransactingConnection
 from aiosession.engine.wire import EngineConnection, translated
 from aiosession.events import StatementHooks
 from aiosession.sql.cache import SchemaMap, StatementCache
@@ -134,23 +134,20 @@ class AsyncEngine:
         await self.driver.dispose()
 
 
-class AsyncConnection:
+class AsyncConnection(TransactingConnection):
     """One connection of an engine: statements, a transaction that begins when it is needed, DDL.
 
     A plain read needs no transaction; the first statement that does begins one, which ``commit()`` or ``rollback()``
     ends. What is open when the connection is closed is rolled back.
     """
 
-    __slots__ = ("_guard", "_options", "_stack", "_was_closed", "_wire", "engine")
+    __slots__ = ("_options", "engine")
 
     def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__()
         self.engine = engine
         """What it belongs to; with the options of the connection, once it has some of its own."""
         self._options: Mapping[str, Any] = engine.options
-        self._guard: Final = aio.Guard()
-        self._wire: EngineConnection | None = None
-        self._stack: TransactionStack | None = None
-        self._was_closed = False
 
     # Life
 
@@ -158,16 +155,6 @@ class AsyncConnection:
     def dialect(self) -> Dialect:
         """Core's dialect for this database and driver."""
         return self.engine.dialect
-
-    @property
-    def transaction_options(self) -> TransactionOptions:
-        """How transactions begin here."""
-        return self._open_stack().options
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection was closed."""
-        return self._was_closed
 
     async def start(self) -> Self:
         """Borrow the connection from the pool; what ``await engine.connect()`` does."""
@@ -190,12 +177,6 @@ class AsyncConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close()
-
-    def wire(self) -> EngineConnection:
-        """Return the borrowed connection, for the layers above and for what only a driver can do."""
-        if self._wire is None:
-            raise self._not_open()
-        return self._wire
 
     def get_raw_connection(self) -> object:
         """Return the connection of the wrapped library (asyncpg's, aiosqlite's)."""
@@ -342,65 +323,6 @@ class AsyncConnection:
                 stack.note(error)
                 raise
 
-    # Transactions
-
-    def begin(self) -> AsyncTransaction:
-        """Return a transaction: ``async with connection.begin():`` or ``await connection.begin()``."""
-        return AsyncTransaction(self)
-
-    def begin_nested(self) -> AsyncTransaction:
-        """Return a savepoint: ``async with connection.begin_nested():`` or ``await connection.begin_nested()``."""
-        return AsyncTransaction(self, savepoint=self._open_stack().savepoint_name())
-
-    async def commit(self) -> None:
-        """Commit the transaction in progress; does nothing if there is none."""
-        with self._guard.enter("commit"):
-            stack = self._open_stack()
-            if stack.root is not None:
-                await stack.commit(stack.root)
-
-    async def rollback(self) -> None:
-        """Roll back the transaction in progress; does nothing if there is none."""
-        with self._guard.enter("rollback"):
-            stack = self._open_stack()
-            if stack.root is not None:
-                await stack.roll_back(stack.root)
-
-    def in_transaction(self) -> bool:
-        """Tell whether a transaction is in progress; plain reads begin none."""
-        return self._stack is not None and self._stack.root is not None
-
-    def in_nested_transaction(self) -> bool:
-        """Tell whether a savepoint is open."""
-        return self._stack is not None and self._stack.nested is not None
-
-    def get_transaction(self) -> AsyncTransaction | None:
-        """Return the transaction in progress."""
-        return None if self._stack is None else self._stack.root
-
-    def get_nested_transaction(self) -> AsyncTransaction | None:
-        """Return the innermost savepoint."""
-        return None if self._stack is None else self._stack.nested
-
-    async def open_transaction(self, *, write: bool) -> None:
-        """See to it that BEGIN has been sent, for layers above that join this connection's transaction."""
-        await self._open_stack().ready(self, pure=False, write=write)
-
-    async def begin_transaction(self, transaction: AsyncTransaction) -> None:
-        """Make *transaction* the innermost one; called by the transaction itself."""
-        with self._guard.enter("begin"):
-            await self._open_stack().begin(self, transaction)
-
-    async def commit_transaction(self, transaction: AsyncTransaction) -> None:
-        """Commit *transaction*; called by the transaction itself."""
-        with self._guard.enter("commit"):
-            await self._open_stack().commit(transaction)
-
-    async def roll_back_transaction(self, transaction: AsyncTransaction) -> None:
-        """Roll *transaction* back; called by the transaction itself."""
-        with self._guard.enter("rollback"):
-            await self._open_stack().roll_back(transaction)
-
     # Schema
 
     async def create_all(
@@ -477,18 +399,6 @@ class AsyncConnection:
             if options:
                 found = options.get("schema_translate_map", found)
         return found
-
-    def _open_stack(self) -> TransactionStack:
-        if self._stack is None:
-            raise self._not_open()
-        return self._stack
-
-    def _not_open(self) -> errors.ResourceClosedError:
-        if self._was_closed:
-            return errors.ResourceClosedError("this connection is closed; take another one with engine.connect()")
-        return errors.ResourceClosedError(
-            "this connection is not open yet; use `async with engine.connect() as connection:` or await it"
-        )
 
 
 def _transaction_options(options: Mapping[str, Any]) -> TransactionOptions:

@@ -1,6 +1,8 @@
 """Begin and end the transaction of one connection: BEGIN when it is needed, savepoints within, nothing left open."""
 
-from typing import Final
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Final
 
 from aiosession import aio, errors
 from aiosession.drivers.protocol import TransactionOptions, TransactionStatus
@@ -12,6 +14,7 @@ from aiosession.engine.wire import EngineConnection
 COMMIT_DEADLINE: Final = 30.0
 """Seconds that COMMIT, shielded from cancellation, may take."""
 ROLLBACK_DEADLINE: Final = 10.0
+_GONE: Final = frozenset({TransactionStatus.IDLE, TransactionStatus.CLOSED})
 
 
 class TransactionStack:
@@ -55,7 +58,11 @@ class TransactionStack:
 
     async def ready(self, owner: TransactionOwner, *, pure: bool, write: bool | None = None) -> None:
         """See to it that a statement can be sent: begin if it needs that and nothing has begun."""
-        if self._is_begun or self._options.isolation_level == AUTOCOMMIT:
+        if self._is_begun:
+            return
+        if self.root is not None and self.root.state is TransactionState.PREPARED:
+            raise errors.InvalidRequestError("this transaction is prepared; nothing but commit() or rollback() is left")
+        if self._options.isolation_level == AUTOCOMMIT:
             return
         if self.root is None:
             if pure and not reads_need_transaction(self._options.isolation_level):
@@ -77,8 +84,36 @@ class TransactionStack:
                 "or use begin_nested() for a savepoint in it"
             )
         else:
+            await self._check_can_prepare(transaction)
             self.root = transaction
         transaction.advance(TransactionState.ACTIVE)
+
+    async def prepare(self, transaction: AsyncTransaction) -> None:
+        """End the first phase of the transaction; savepoints in it are merged into it."""
+        if self._wire.status is TransactionStatus.FAILED:
+            raise errors.PendingRollbackError(self.cause)
+        if not self._is_begun:
+            await self._begin(write=False)
+        try:
+            await aio.finish(self._wire.prepare(str(transaction.branch)), deadline=COMMIT_DEADLINE)
+        except BaseException as error:
+            if has_no_answer(error):
+                self._wire.terminate()
+            if self._wire.status in _GONE:
+                self._end(transaction, TransactionState.ROLLED_BACK)
+            raise
+        for savepoint in self._savepoints:
+            savepoint.advance(TransactionState.COMMITTED)
+        self._savepoints.clear()
+        self._is_begun = False
+        transaction.advance(TransactionState.PREPARED)
+
+    async def _check_can_prepare(self, transaction: AsyncTransaction) -> None:
+        if transaction.branch is not None and not await self._wire.can_prepare():
+            raise errors.InvalidRequestError(
+                "this database prepares no transactions (SQLite never does, PostgreSQL if max_prepared_transactions is "
+                "0, its default); begin() an ordinary one"
+            )
 
     async def commit(self, transaction: AsyncTransaction) -> None:
         """Commit *transaction*, or release it if it is a savepoint."""
@@ -115,17 +150,18 @@ class TransactionStack:
             self.cause = error
 
     async def _begin(self, *, write: bool) -> None:
-        options = self._options
+        branch = None if self.root is None else self.root.branch
         try:
-            await self._wire.begin(
-                TransactionOptions(options.isolation_level, options.read_only, options.deferrable, write)
-            )
+            await self._wire.begin(replace(self._options, write=write, branch=branch))
         except BaseException:
             self._is_begun = self._wire.status is not TransactionStatus.IDLE  # it may have arrived: to be rolled back
             raise
         self._is_begun = True
 
     async def _commit_root(self, transaction: AsyncTransaction) -> None:
+        if transaction.state is TransactionState.PREPARED:
+            await self._finish(self._wire.commit_prepared, transaction, TransactionState.COMMITTED)
+            return
         if self._is_begun:
             if self._wire.status is TransactionStatus.FAILED:
                 raise errors.PendingRollbackError(self.cause)
@@ -148,7 +184,21 @@ class TransactionStack:
                 self._end(transaction, TransactionState.ROLLED_BACK)
             raise
 
+    async def _finish(
+        self, send: Callable[[str], Coroutine[Any, Any, bool]], transaction: AsyncTransaction, outcome: TransactionState
+    ) -> None:
+        """Commit or roll back a prepared transaction; it stays prepared if that fails."""
+        found = await aio.finish(send(str(transaction.branch)), deadline=COMMIT_DEADLINE)
+        self._end(transaction, outcome)
+        if not found:
+            raise errors.InvalidRequestError(
+                f"nothing is prepared under the name {transaction.branch!r} any more: somebody else has finished it"
+            )
+
     async def _roll_back_root(self, transaction: AsyncTransaction) -> None:
+        if transaction.state is TransactionState.PREPARED:
+            await self._finish(self._wire.rollback_prepared, transaction, TransactionState.ROLLED_BACK)
+            return
         try:
             if self._is_begun:
                 await aio.finish(self._wire.rollback(), deadline=ROLLBACK_DEADLINE)

@@ -13,14 +13,18 @@ class TransactionState(Enum):
 
     NOT_BEGUN = "not begun"
     ACTIVE = "active"
+    PREPARED = "prepared"
+    """Kept by the database, whatever happens, until it is committed or rolled back."""
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
 
 
 _NEXT: Final = {
     TransactionState.NOT_BEGUN: {TransactionState.ACTIVE},
-    TransactionState.ACTIVE: {TransactionState.COMMITTED, TransactionState.ROLLED_BACK},
+    TransactionState.ACTIVE: {TransactionState.PREPARED, TransactionState.COMMITTED, TransactionState.ROLLED_BACK},
+    TransactionState.PREPARED: {TransactionState.COMMITTED, TransactionState.ROLLED_BACK},
 }
+_OPEN: Final = frozenset({TransactionState.ACTIVE, TransactionState.PREPARED})
 
 
 class TransactionOwner(Protocol):
@@ -38,6 +42,10 @@ class TransactionOwner(Protocol):
         """Roll *transaction* back, and whatever is open within it."""
         ...
 
+    async def prepare_transaction(self, transaction: "AsyncTransaction") -> None:
+        """End the first phase of *transaction*, and whatever is open within it."""
+        ...
+
 
 class AsyncTransaction:
     """A transaction or, if ``nested``, a savepoint: ``async with connection.begin():`` or ``await connection.begin()``.
@@ -45,10 +53,12 @@ class AsyncTransaction:
     Leaving the block commits, or rolls back if it is left by an exception.
     """
 
-    __slots__ = ("_owner", "nested", "savepoint", "state")
+    __slots__ = ("_owner", "branch", "nested", "savepoint", "state")
 
-    def __init__(self, owner: TransactionOwner, *, savepoint: str | None = None) -> None:
+    def __init__(self, owner: TransactionOwner, *, savepoint: str | None = None, branch: str | None = None) -> None:
         self._owner: Final = owner
+        self.branch: Final = branch
+        """The name under which it can be prepared, if it was begun for that."""
         self.savepoint: Final = savepoint
         self.nested: Final = savepoint is not None
         self.state = TransactionState.NOT_BEGUN
@@ -56,7 +66,7 @@ class AsyncTransaction:
     @property
     def is_active(self) -> bool:
         """Whether it has begun and was neither committed nor rolled back."""
-        return self.state is TransactionState.ACTIVE
+        return self.state in _OPEN
 
     async def start(self) -> Self:
         """Begin; what ``await connection.begin()`` does."""
@@ -65,17 +75,18 @@ class AsyncTransaction:
 
     async def commit(self) -> None:
         """Commit, or release the savepoint."""
-        self._check_active("commit()")
+        if self.state is not TransactionState.PREPARED:
+            self._check_active("commit()")
         await self._owner.commit_transaction(self)
 
     async def rollback(self) -> None:
         """Roll back (to the savepoint); does nothing if it has ended already."""
-        if self.state is TransactionState.ACTIVE:
+        if self.state in _OPEN:
             await self._owner.roll_back_transaction(self)
 
     async def close(self) -> None:
         """Roll back unless it has ended already."""
-        if self.state is TransactionState.ACTIVE:
+        if self.state in _OPEN:
             await self._owner.roll_back_transaction(self)
 
     def advance(self, state: TransactionState) -> None:
@@ -94,7 +105,7 @@ class AsyncTransaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.state is not TransactionState.ACTIVE:
+        if self.state not in _OPEN:
             return
         if kind is not None:
             await self._owner.roll_back_transaction(self)
@@ -109,3 +120,27 @@ class AsyncTransaction:
     def _check_active(self, call: str) -> None:
         if self.state is not TransactionState.ACTIVE:
             raise errors.InvalidRequestError(f"{call} needs an active transaction; this one is {self.state.value}")
+
+
+class AsyncTwoPhaseTransaction(AsyncTransaction):
+    """A transaction that can be prepared, then committed or rolled back by whoever knows its ``xid``.
+
+    ``async with connection.begin_twophase("name") as transaction: ...; await transaction.prepare()``
+    """
+
+    __slots__ = ()
+
+    @property
+    def xid(self) -> str:
+        """The name under which it is prepared."""
+        return self.branch or ""
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the database keeps it, whatever happens, until it is committed or rolled back."""
+        return self.state is TransactionState.PREPARED
+
+    async def prepare(self) -> None:
+        """End the first phase: from now on the database promises that it can commit."""
+        self._check_active("prepare()")
+        await self._owner.prepare_transaction(self)

@@ -58,7 +58,7 @@ class SessionConnection(AsyncConnection):
 
     def __init__(self, share: BindTransaction, wire: EngineConnection, guard: Guard) -> None:
         super().__init__(share.engine)
-        self._guard = guard  # type: ignore[misc]  # one operation at a time, be it the session's or the connection's
+        self._guard = guard  # one operation at a time, be it the session's or the connection's
         self._stack = HeldStack(wire, share, self)
         self._wire = wire
 
