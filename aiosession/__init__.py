@@ -14,7 +14,7 @@ from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.engine.result import MappingResult, Result, ScalarResult
 from aiosession.engine.row import Row, RowMapping
 from aiosession.engine.streaming import AsyncMappingResult, AsyncResult, AsyncScalarResult
-from aiosession.engine.transaction import AsyncTransaction
+from aiosession.engine.transaction import AsyncTransaction, AsyncTwoPhaseTransaction
 from aiosession.errors import (
     AioSessionError,
     ArgumentError,
@@ -28,6 +28,7 @@ from aiosession.errors import (
     DisconnectError,
     FlushError,
     ForeignKeyViolationError,
+    InDoubtError,
     IntegrityError,
     InternalError,
     InvalidRequestError,
@@ -93,6 +94,9 @@ from aiosession.state.history import History
 from aiosession.state.lifecycle import Lifecycle
 from aiosession.state.transience import make_transient, make_transient_to_detached, was_deleted
 from aiosession.state.view import InstanceState
+from aiosession.transaction.decisions import decision_table
+from aiosession.transaction.recovery import InDoubt, recover, recovery
+from aiosession.transaction.two_phase import TwoPhase
 from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated, PlannedRow, Reason, Why
 
 __all__ = [
@@ -107,6 +111,7 @@ __all__ = [
     "AsyncSession",
     "AsyncSessionTransaction",
     "AsyncTransaction",
+    "AsyncTwoPhaseTransaction",
     "Batch",
     "CheckViolationError",
     "CircularDependencyError",
@@ -122,6 +127,8 @@ __all__ = [
     "ForeignKeyViolationError",
     "Generated",
     "History",
+    "InDoubt",
+    "InDoubtError",
     "InstanceState",
     "InstrumentedAttribute",
     "IntegrityError",
@@ -162,6 +169,7 @@ __all__ = [
     "StaleDataError",
     "StaleVersionError",
     "StatementTimeoutError",
+    "TwoPhase",
     "UnboundExecutionError",
     "UniqueViolationError",
     "UnknownAttributeError",
@@ -179,6 +187,7 @@ __all__ = [
     "configure_mappers",
     "contains_eager",
     "create_async_engine",
+    "decision_table",
     "declared_attr",
     "defaultload",
     "defer",
@@ -196,6 +205,8 @@ __all__ = [
     "mapped_column",
     "object_session",
     "raiseload",
+    "recover",
+    "recovery",
     "registry",
     "relationship",
     "remote",

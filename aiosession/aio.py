@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import suppress
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, Generic, TypeVar
@@ -27,6 +27,7 @@ PATIENCE: Final = 2.0
 
 _PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LOOP: Final = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
+_SEVERAL: Final = 2
 _running: Final[set[asyncio.Task[Any]]] = set()
 """The event loop itself holds its tasks weakly only."""
 
@@ -87,6 +88,45 @@ async def finish(coroutine: Coroutine[Any, Any, _T], *, deadline: float, keep: l
     _running.add(task)
     task.add_done_callback(_ended)
     return await _shielded(task, deadline, keep)
+
+
+async def within(seconds: float, coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Run *coroutine*; cancel it and raise `TimeoutError` if it takes longer than *seconds*."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return await coroutine
+    with anyio.fail_after(seconds):
+        return await coroutine
+
+
+async def settled(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T | Exception]:
+    """Run *coroutines* at the same time; return what each of them returned or raised, in their order.
+
+    One after the other where no event loop runs. If the caller is cancelled, so are they.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if loop is None or len(coroutines) < _SEVERAL:
+        return [await _outcome(each) for each in coroutines]
+    tasks = [loop.create_task(_outcome(each)) for each in coroutines]
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=GRACE)
+        raise
+    return [task.result() for task in tasks]
+
+
+async def _outcome(coroutine: Coroutine[Any, Any, _T]) -> _T | Exception:
+    try:
+        return await coroutine
+    except Exception as error:
+        return error
 
 
 async def _shielded(task: asyncio.Task[_T], deadline: float, keep: list[_T] | None) -> _T:

@@ -24,6 +24,7 @@
         │   ├── SerializationError, DeadlockError, LockNotAvailableError      retryable = True
         │   ├── DisconnectError, StatementTimeoutError
         │   ├── CommitOutcomeUnknownError       nobody knows whether it was committed; resolve() asks
+        │   │   └── InDoubtError                the same of a commit in two phases; resolve() settles it
         │   └── PartialCommitError              committed on some databases, refused by another
         ├── IntegrityError
         │   └── UniqueViolationError, ForeignKeyViolationError, NotNullViolationError, CheckViolationError
@@ -323,6 +324,20 @@ class CommitOutcomeUnknownError(OperationalError):
     async def resolve(self) -> bool | None:
         """Ask the database whether the transaction was committed; None if it cannot tell."""
         return await self._resolve()
+
+
+class InDoubtError(CommitOutcomeUnknownError):
+    """A commit in two phases was interrupted where nobody can say whether it was decided: all databases will agree.
+
+    ``await error.resolve()`` settles it: it reads the decision, rolls everything back if there is none, finishes what
+    is prepared, and returns True (committed) or False (rolled back). Recovery does the same if nobody else does. Raises
+    if the database that holds the decision cannot be reached; what is prepared keeps its locks until then.
+    """
+
+    def __init__(self, orig: BaseException, resolve: Callable[[], Awaitable[bool | None]], global_id: str) -> None:
+        super().__init__(orig, resolve)
+        self.global_id: Final = global_id
+        """The name of the unit of work, as it stands in the table of decisions."""
 
 
 class PartialCommitError(OperationalError):

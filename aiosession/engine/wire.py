@@ -176,8 +176,10 @@ class EngineConnection:
 
     async def can_prepare(self) -> bool:
         """Tell whether the server lets transactions be prepared."""
-        connection = self._open()
-        return await self._observed(lambda _sql, _parameters: connection.can_prepare(), "CAN PREPARE", ())
+        try:
+            return await self._open().can_prepare()
+        except Exception as error:
+            self._fail(error, "", ())
 
     async def prepare(self, branch: str) -> None:
         """End the first phase: keep the transaction in progress under the name *branch*, whatever happens."""
@@ -199,8 +201,10 @@ class EngineConnection:
 
     async def prepared(self, prefix: str) -> list[PreparedBranch]:
         """Return the prepared transactions of this database and user whose names begin with *prefix*."""
-        connection = self._open()
-        return await self._observed(lambda _sql, _parameters: connection.prepared(prefix), "LIST PREPARED", ())
+        try:
+            return await self._open().prepared(prefix)
+        except Exception as error:
+            self._fail(error, "", ())
 
     def terminate(self) -> None:
         """Drop the connection at once; never waits, never raises."""

@@ -25,8 +25,10 @@ from aiosession.session.objects import ObjectSet
 from aiosession.session.options import DEFAULT_OPTIONS, changed_options, join_mode, option_names, refuse_unknown
 from aiosession.session.query import Query, query_class
 from aiosession.session.transacting import Transacting
+from aiosession.session.two_phase import coordinators
 from aiosession.state.identity import IdentityMap
 from aiosession.transaction.bind import Bind
+from aiosession.transaction.two_phase import TwoPhase
 
 T = TypeVar("T")
 
@@ -56,10 +58,11 @@ class AsyncSession(Asking, Transacting):
             it the session's, ``"conditional_savepoint"`` is the first inside of a savepoint and else the second.
         close_resets_only: ``close()`` leaves the session usable, as ``reset()`` does.
         query_cls: The subclass of `Query` that ``query()`` makes.
+        twophase: Several databases commit as one: True, or `TwoPhase` with a name for the application.
 
     """
 
-    __slots__ = ("_info",)
+    __slots__ = ("_info", "_twophase")
 
     def __init__(  # noqa: PLR0913 - the options that a session has
         self,
@@ -77,6 +80,7 @@ class AsyncSession(Asking, Transacting):
         join_transaction_mode: str = "conditional_savepoint",
         close_resets_only: bool = False,
         query_cls: type[Query[Any]] = Query,
+        twophase: bool | TwoPhase = False,
         **unknown: object,
     ) -> None:
         if unknown:
@@ -94,6 +98,9 @@ class AsyncSession(Asking, Transacting):
         self.context.configure(
             autoflushes=autoflush, expires_on_commit=expire_on_commit, autobegins=autobegin, reopens=close_resets_only
         )
+        self._twophase = twophase
+        if twophase:
+            self.context.two_phase = coordinators(twophase, self.binds)
         sessions.add(self)
 
     # Objects in memory
@@ -294,6 +301,7 @@ class AsyncSession(Asking, Transacting):
             join_transaction_mode=context.join_mode.value,
             close_resets_only=context.reopens,
             query_cls=self.query_class,
+            twophase=self._twophase,
         )
         other.context.workspace.dispatch = announcing.shared_dispatch(self)
         return other

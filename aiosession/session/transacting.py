@@ -37,6 +37,15 @@ class Transacting(Holding):
         with self.context.guard.enter("commit"):
             await transactions.commit(self.context)
 
+    async def prepare(self) -> None:
+        """Flush, and have all databases that were changed promise that they can commit, but the one that decides.
+
+        Only for a session with ``twophase=True``, and only needed where something else is to happen before
+        ``commit()``, which does it by itself. Nothing but ``commit()``, ``rollback()`` and ``close()`` is left then.
+        """
+        with self.context.guard.enter("prepare"):
+            await transactions.prepare(self.context)
+
     async def rollback(self) -> None:
         """Roll back to the begin of the outermost transaction, in the databases and in the objects."""
         with self.context.guard.enter("rollback"):

@@ -28,14 +28,13 @@ def begin(ctx: SessionContext, options: TransactionOptions | None = None, *, joi
     """Begin the outermost transaction; nothing is sent before the first statement."""
     ctx.check_open()
     if ctx.level is None:
-        ctx.level = SessionTransaction(options or ctx.options, ctx.join_mode, is_explicit=True)
-        ctx.announce_level("after_transaction_create", ctx.level)
-    elif not join:
+        return ctx.new_level(options or ctx.options, is_explicit=True)
+    if not join:
         raise InvalidRequestError(
             "a transaction is already in progress on this session (it begins by itself with the first awaited call); "
             "commit or roll back first, use begin_nested() for a savepoint, or begin(join=True) to take part in it"
         )
-    elif options is not None and options != ctx.level.options:
+    if options is not None and options != ctx.level.options:
         raise InvalidRequestError(
             "the transaction that is joined has begun already; isolation level, read_only and deferrable are said "
             "where it begins"
@@ -98,18 +97,30 @@ async def fail(ctx: SessionContext, level: SessionTransaction, error: BaseExcept
         await level.undo()
 
 
-async def commit(ctx: SessionContext) -> None:
-    """Flush, and commit the outermost transaction with all savepoints in it."""
+async def prepare(ctx: SessionContext) -> None:
+    """Flush, and have all databases promise that they can commit."""
     ctx.check_open()
     level = ctx.enter()
     level.check()
     await ctx.fire("before_commit")
+    await _flush_to_the_end(ctx)
+    await _close_savepoints(ctx, TransactionState.COMMITTED).prepare()
+
+
+async def commit(ctx: SessionContext) -> None:
+    """Flush, and commit the outermost transaction with all savepoints in it."""
+    ctx.check_open()
+    level = ctx.enter()
     try:
-        if ctx.listens(*announcing.ABOUT_FLUSHES):
-            await _flush_to_the_end(ctx)
+        if level.state is TransactionState.PREPARED:
+            _check_unchanged(ctx)
         else:
-            await flush(ctx, is_last=True)
-            if ctx.has_changes and ctx.was_heard:
+            level.check()
+            await ctx.fire("before_commit")
+            is_heard = ctx.listens(*announcing.ABOUT_FLUSHES)
+            if not is_heard:
+                await flush(ctx, is_last=True)
+            if ctx.has_changes and (is_heard or ctx.was_heard):
                 await _flush_to_the_end(ctx)
         level = _close_savepoints(ctx, TransactionState.COMMITTED)
         await level.commit()
@@ -121,6 +132,14 @@ async def commit(ctx: SessionContext) -> None:
             ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
             ctx.announce_level("after_transaction_end", level)
         level.raise_postponed()
+
+
+def _check_unchanged(ctx: SessionContext) -> None:
+    if ctx.has_changes:
+        raise InvalidRequestError(
+            "objects were added, changed or deleted after prepare() and cannot be part of what is committed; roll "
+            "back, or commit and write them in the next transaction: change them after commit()"
+        )
 
 
 async def _flush_to_the_end(ctx: SessionContext) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from aiosession.engine.engine import AsyncEngine
 from aiosession.events import StatementEvent
 
-_TRANSACTION_CONTROL: Final = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+_TRANSACTION_CONTROL: Final = frozenset({"PREPARE", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
 _NAME: Final = r'(?:"[^"]+"|[\w$]+)'
 _TABLE: Final = re.compile(
     rf"\b(INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM|FROM)\s+(?:ONLY\s+)?(?:{_NAME}\.)?({_NAME})",

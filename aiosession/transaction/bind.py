@@ -5,8 +5,9 @@ the savepoints in step with the session's levels and remembers what failed. Stat
 come here (`aiosession.transaction.loose`); which of them a statement gets is decided in `aiosession.transaction.unit`.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from typing_extensions import override
@@ -29,6 +30,8 @@ from aiosession.errors import (
 from aiosession.transaction.joining import JoinMode, join
 
 Bind: TypeAlias = AsyncEngine | AsyncConnection
+Enlist: TypeAlias = Callable[["BindTransaction", EngineConnection], Awaitable[str | None]]
+"""Takes a database into a commit in two phases; returns the name under which its transaction has to begin, if any."""
 Chunks: TypeAlias = AsyncGenerator[list[Row], None]
 
 
@@ -56,9 +59,12 @@ class BindTransaction:
         "_streams",
         "_transaction",
         "bind",
+        "branch",
         "cause",
         "engine",
+        "enlist",
         "is_announced",
+        "is_changed",
         "is_joined",
         "options",
     )
@@ -76,6 +82,12 @@ class BindTransaction:
         """What failed in here and has not been rolled back yet."""
         self.is_announced = False
         """Handlers of ``after_begin`` know of it."""
+        self.is_changed = False
+        """Something was sent that may have written."""
+        self.enlist: Enlist | None = None
+        """Called before BEGIN where several databases commit as one."""
+        self.branch: str | None = None
+        """The name under which the transaction is prepared."""
         self._connection: EngineConnection | None = None
         self._transaction: AsyncTransaction | None = None
         """The transaction, or savepoint, on a connection of the application's that this one stands for."""
@@ -112,6 +124,8 @@ class BindTransaction:
             self.is_joined = True
             return
         try:
+            if self.enlist is not None:
+                options = replace(options, branch=await self.enlist(self, self._connection))
             await self._connection.begin(options)
         except BaseException:
             await self.leave()
@@ -125,6 +139,11 @@ class BindTransaction:
             raise InvalidRequestError(
                 "this session works on a connection of yours, whose transaction is yours to configure: set the "
                 "isolation level, read_only and deferrable with `connection.execution_options(...)` before it begins"
+            )
+        if self.enlist is not None and (bind.get_transaction() is None or self._join_mode is JoinMode.CONTROL_FULLY):
+            raise InvalidRequestError(
+                "a session that commits in two phases begins and ends its transactions itself: bind it to engines. On "
+                "a connection it can only take part in a transaction that somebody else has begun and is going to end"
             )
         self._transaction, is_ours = await join(bind, self._join_mode)
         self.is_joined = not is_ours
@@ -166,10 +185,29 @@ class BindTransaction:
                 raise
         await self.leave()
 
+    async def prepare(self, branch: str) -> None:
+        """Send PREPARE TRANSACTION; the connection is kept for what follows."""
+        connection = self.held()
+        await self._close_streams()
+        await connection.prepare(branch)
+        self.branch = branch
+
+    async def commit_prepared(self) -> None:
+        """Commit what is prepared and give the connection back; it is dropped if that fails."""
+        connection, branch = self.held(), str(self.branch)
+        self.branch = None  # decided: never to be rolled back any more
+        try:
+            await connection.commit_prepared(branch)
+        except BaseException:
+            connection.terminate()
+            raise
+        finally:
+            await self.leave()
+
     async def roll_back(self) -> None:
         """End the transaction without its changes and give the connection back; always succeeds.
 
-        A connection on which ROLLBACK fails is dropped, which makes the database roll back.
+        A connection on which ROLLBACK fails is dropped, which makes the database roll back; what is prepared stays so.
         """
         connection = self._connection
         if connection is None:
@@ -177,11 +215,14 @@ class BindTransaction:
         transaction = connection if self._transaction is None else self._transaction
         try:
             await self._close_streams()
-            await transaction.rollback()
+            if self.branch is None:
+                await transaction.rollback()
+            else:
+                await connection.rollback_prepared(self.branch)
         except Exception:
             connection.terminate()
         finally:
-            self.cause = None
+            self.cause = self.branch = None
             await self.leave()
 
     async def close(self) -> None:
@@ -206,6 +247,7 @@ class BindTransaction:
     async def drop(self) -> None:
         """Give up the connection without waiting for the database: for when waiting has been tried."""
         if self._connection is not None:
+            self.branch = None
             self._connection.terminate()
             await self.leave()
 

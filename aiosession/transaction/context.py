@@ -21,6 +21,7 @@ from aiosession.sql.purity import may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
+from aiosession.transaction.two_phase import Coordinator
 from aiosession.transaction.unit import SessionTransaction
 
 
@@ -70,6 +71,7 @@ class SessionContext:
         "options",
         "override",
         "reopens",
+        "two_phase",
         "was_heard",
         "workspace",
     )
@@ -91,6 +93,8 @@ class SessionContext:
         """Whether handlers were told of the objects of the last flush: they may have left something to write."""
         self.reopens = False
         """Whether the session can be used again after close()."""
+        self.two_phase: Callable[[SessionTransaction], Coordinator] | None = None
+        """Makes what has all databases of a transaction commit as one; None where each commits by itself."""
         self.level: SessionTransaction | None = None
         """The innermost level of the transaction; None while nothing has begun."""
         self.block: object = None
@@ -170,8 +174,15 @@ class SessionContext:
                     "this session was made with autobegin=False and no transaction has begun; "
                     "call `await session.begin()`, or use `async with session.begin():`"
                 )
-            level = self.level = SessionTransaction(self.options, self.join_mode)
-            self.announce_level("after_transaction_create", level)
+            level = self.new_level(self.options)
+        return level
+
+    def new_level(self, options: TransactionOptions, *, is_explicit: bool = False) -> SessionTransaction:
+        """Begin the outermost level of a transaction; nothing is sent."""
+        level = self.level = SessionTransaction(options, self.join_mode, is_explicit=is_explicit)
+        if self.two_phase is not None:
+            level.coordinator = self.two_phase(level)
+        self.announce_level("after_transaction_create", level)
         return level
 
     # Events

@@ -4,7 +4,7 @@ A `SessionTransaction` is one level: the outermost one, or a savepoint on every 
 `BindTransaction` objects. Only databases are spoken to here; what becomes of the objects is the session's affair.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, Pa
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
 from aiosession.transaction.loose import BorrowedWire, LoneWire
+from aiosession.transaction.two_phase import Coordinator
 
 CLEANUP_DEADLINE: Final = 2.0
 """Seconds that a rollback, shielded from cancellation, may take before its connections are dropped."""
@@ -26,6 +27,8 @@ class TransactionState(Enum):
     """Where one level of a transaction stands."""
 
     ACTIVE = "active"
+    PREPARED = "prepared"
+    """All databases have promised that they can commit; it waits for commit() or rollback()."""
     FAILED = "failed"
     """Its work is undone in the databases, or cannot be committed; it waits for rollback()."""
     COMMITTED = "committed"
@@ -33,11 +36,21 @@ class TransactionState(Enum):
 
 
 _NEXT: Final = {
-    TransactionState.ACTIVE: {TransactionState.FAILED, TransactionState.COMMITTED, TransactionState.ROLLED_BACK},
+    TransactionState.ACTIVE: {
+        TransactionState.PREPARED,
+        TransactionState.FAILED,
+        TransactionState.COMMITTED,
+        TransactionState.ROLLED_BACK,
+    },
+    TransactionState.PREPARED: {TransactionState.FAILED, TransactionState.COMMITTED, TransactionState.ROLLED_BACK},
     TransactionState.FAILED: {TransactionState.ROLLED_BACK},
     TransactionState.COMMITTED: set[TransactionState](),
     TransactionState.ROLLED_BACK: set[TransactionState](),
 }
+
+
+_OPEN: Final = frozenset({TransactionState.ACTIVE, TransactionState.PREPARED, TransactionState.FAILED})
+_UNSETTLED: Final = frozenset({TransactionState.ACTIVE, TransactionState.PREPARED})
 
 
 class IllegalTransitionError(InvalidRequestError):
@@ -61,6 +74,7 @@ class SessionTransaction:
 
     __slots__ = (
         "cause",
+        "coordinator",
         "interruption",
         "is_explicit",
         "join_mode",
@@ -83,6 +97,8 @@ class SessionTransaction:
         self.is_explicit: Final = is_explicit
         """Begun by begin(): even plain reads are part of the transaction."""
         self.state = TransactionState.ACTIVE
+        self.coordinator: Coordinator | None = None
+        """Has all databases commit as one; None where each commits by itself."""
         self.cause: BaseException | None = None
         """Why the level failed."""
         self.interruption: BaseException | None = None
@@ -113,12 +129,14 @@ class SessionTransaction:
     @property
     def is_open(self) -> bool:
         """Whether the level waits for commit() or rollback()."""
-        return self.state in {TransactionState.ACTIVE, TransactionState.FAILED}
+        return self.state in _OPEN
 
     def check(self) -> None:
-        """Raise `PendingRollbackError` if something has failed."""
+        """Raise `PendingRollbackError` if something has failed, and refuse everything once it is prepared."""
         if self.state is TransactionState.FAILED or (self.shares and self.failure is not None):
             raise PendingRollbackError(self.failure)
+        if self.state is TransactionState.PREPARED:
+            raise InvalidRequestError("this transaction is prepared; nothing but commit() or rollback() is left")
 
     # Statements
 
@@ -128,8 +146,8 @@ class SessionTransaction:
         A *pure* read stays outside as long as nothing is open on the bind and nobody asked for more than READ
         COMMITTED; so does a *lone* write, which is all that a transaction about to be committed consists of.
         """
-        if self.state is TransactionState.FAILED:
-            raise PendingRollbackError(self.cause)
+        if self.state is not TransactionState.ACTIVE:
+            self.check()
         share = self.shares.get(bind)
         if share is None:
             if isinstance(bind, AsyncEngine):
@@ -139,20 +157,29 @@ class SessionTransaction:
                     return BorrowedWire(bind)
                 if lone and not (needs_transaction or self.options.read_only or bind.options.get("read_only")):
                     return LoneWire(bind, self.postpone)
-            share = self.shares[bind] = BindTransaction(bind, self.options, self.join_mode)
+            share = self._share(bind, self.options)
+        if not pure:
+            share.is_changed = True
         return await share.open(self.savepoints, write=write)
+
+    def _share(self, bind: Bind, options: TransactionOptions) -> BindTransaction:
+        share = self.shares[bind] = BindTransaction(bind, options, self.join_mode)
+        if self.coordinator is not None:
+            share.enlist = self.coordinator.enlist
+        return share
 
     async def share_of(self, bind: Bind, options: TransactionOptions | None = None) -> BindTransaction:
         """Return the open transaction on *bind*, begun now, with *options*, if it was not."""
         self.check()
         share = self.shares.get(bind)
         if share is None:
-            share = self.shares[bind] = BindTransaction(bind, options or self.options, self.join_mode)
+            share = self._share(bind, options or self.options)
         elif options is not None and options != share.options:
             raise InvalidRequestError(
                 "the transaction on this bind has begun already, its isolation level cannot change any more; ask for "
                 "it with the first call of the transaction"
             )
+        share.is_changed = True  # nobody knows what is going to be sent
         return await share.open(self.savepoints, write=False)
 
     # Savepoints
@@ -162,6 +189,7 @@ class SessionTransaction:
         self.check()
         level = SessionTransaction(self.options, self.join_mode, is_explicit=self.is_explicit)
         level.parent = self
+        level.coordinator = self.coordinator
         level.savepoints = (*self.savepoints, f"aiosession_level_{len(self.savepoints) + 1}")
         level.shares = self.shares
         for share in self.shares.values():
@@ -202,7 +230,7 @@ class SessionTransaction:
 
         When the session is *closing*, a transaction that it only took part in goes on.
         """
-        held = [share for share in self.shares.values() if share.connection is not None]
+        held = self._held()
         if held:
             await _bounded(self._undo(held, closing=closing), held)
 
@@ -218,19 +246,66 @@ class SessionTransaction:
 
         If one of them refuses, those that come after it are rolled back.
         """
-        self.check()
-        held = [share for share in self.shares.values() if share.connection is not None]
+        if self.state is not TransactionState.PREPARED:
+            self.check()
+        held = self._held()
         if not held:
             self.state = advance(self.state, TransactionState.COMMITTED)
             return
         try:
-            await aio.finish(self._commit(held), deadline=COMMIT_DEADLINE)
+            work = self._commit(held) if self.coordinator is None else self._commit_as_one(self.coordinator, held)
+            await aio.finish(work, deadline=COMMIT_DEADLINE)
         except BaseException as error:
-            if self.state is TransactionState.ACTIVE:  # the deadline has passed and COMMIT was not answered
+            unknown = _resolver(held)
+            if self.state in _UNSETTLED:  # the deadline has passed and COMMIT was not answered
+                unknown = await self._lose(held, error)
+            if isinstance(error, TimeoutError) and self.state is not TransactionState.COMMITTED:
+                raise unknown(error) from error
+            if not isinstance(error, TimeoutError):
+                raise
+
+    def _held(self) -> list[BindTransaction]:
+        return [share for share in self.shares.values() if share.connection is not None]
+
+    async def prepare(self) -> None:
+        """Have all databases promise that they can commit, but the one that decides; shielded and bounded."""
+        self.check()
+        if self.coordinator is None:
+            raise InvalidRequestError("only a session with twophase=True prepares its transaction")
+        held = self._held()
+        try:
+            await aio.finish(self._prepare(self.coordinator, held), deadline=COMMIT_DEADLINE)
+        except BaseException as error:
+            if self.state is TransactionState.ACTIVE:
                 await self._lose(held, error)
-            if isinstance(error, TimeoutError):
-                raise CommitOutcomeUnknownError(error, _resolver(held)) from error
             raise
+
+    async def _prepare(self, coordinator: Coordinator, held: list[BindTransaction]) -> None:
+        try:
+            await coordinator.prepare(held)
+        except Exception as error:
+            await self._give_up(coordinator, error)
+            raise
+        self.state = advance(self.state, TransactionState.PREPARED)
+
+    async def _commit_as_one(self, coordinator: Coordinator, held: list[BindTransaction]) -> None:
+        try:
+            if self.state is not TransactionState.PREPARED:
+                await coordinator.prepare(held)
+            await coordinator.commit(held)
+        except Exception as error:
+            await self._give_up(coordinator, error)
+            raise
+        self.state = advance(self.state, TransactionState.COMMITTED)
+
+    async def _give_up(self, coordinator: Coordinator, error: Exception) -> None:
+        """Undo everything, unless it may have been decided that it stays."""
+        self.fail(error)
+        if coordinator.may_be_decided:
+            await _drop(self._held())
+        else:
+            await self._undo(self._held())
+            await coordinator.clean_up()
 
     async def _commit(self, held: list[BindTransaction]) -> None:
         for number, share in enumerate(held):
@@ -244,20 +319,30 @@ class SessionTransaction:
                 raise _partial(error, held, number) from error
         self.state = advance(self.state, TransactionState.COMMITTED)
 
-    async def _lose(self, held: list[BindTransaction], error: BaseException) -> None:
+    async def _lose(
+        self, held: list[BindTransaction], error: BaseException
+    ) -> Callable[[BaseException], CommitOutcomeUnknownError]:
+        """Drop what did not answer in time; return who makes the error for it."""
+        coordinator = self.coordinator
+        if coordinator is not None and coordinator.is_decided:
+            self.state = advance(self.state, TransactionState.COMMITTED)
+            await _drop(self._held())
+            return _resolver(held)
         self.fail(error)
-        await _drop(held)
+        await _drop(self._held())
+        return _resolver(held) if coordinator is None or coordinator.is_open else coordinator.in_doubt
 
     async def drop(self) -> None:
         """Give up all connections without another word to the databases; they roll back when they notice."""
-        held = [share for share in self.shares.values() if share.connection is not None]
+        held = self._held()
         if held:
             await aio.finish(_drop(held), deadline=CLEANUP_DEADLINE)
 
 
-def _resolver(held: Sequence[BindTransaction]) -> Callable[[], Awaitable[bool | None]]:
-    """Return who tells the outcome of a commit: one database can, several have not committed as one."""
-    return held[0].resolve if len(held) == 1 else nobody_knows
+def _resolver(held: Sequence[BindTransaction]) -> Callable[[BaseException], CommitOutcomeUnknownError]:
+    """Return who makes the error for an unknown outcome: one database can tell it, several did not commit as one."""
+    resolve = held[0].resolve if len(held) == 1 else nobody_knows
+    return lambda error: CommitOutcomeUnknownError(error, resolve)
 
 
 def _partial(error: Exception, held: Sequence[BindTransaction], number: int) -> Exception:

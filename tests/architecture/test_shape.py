@@ -19,6 +19,7 @@ MAY_WAIT = {
     "engine/execution.py",
     "engine/outcome.py",
     "engine/stack.py",
+    "engine/transacting.py",
     "engine/streaming.py",
     "engine/transaction.py",
     "engine/wire.py",
@@ -36,10 +37,11 @@ MAY_WAIT = {
     "unit_of_work/flush.py",
     "unit_of_work/worklist.py",
     "session",
+    "recover.py",
     "testing",
 }
 """Everything else decides, and never waits."""
-EVENT_LOOP = {"aio.py", "drivers", "testing"}
+EVENT_LOOP = {"aio.py", "drivers", "recover.py", "testing"}
 WAITING = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
 
 

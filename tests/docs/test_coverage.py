@@ -44,7 +44,8 @@ MAPPING = """
     configure_mappers declared_attr deferred foreign keyfunc_mapping registry remote
 """
 ENGINES = """
-    AsyncConnection AsyncEngine AsyncTransaction DataError DatabaseError DeadlockError DisconnectError InternalError
+    AsyncConnection AsyncEngine AsyncTransaction AsyncTwoPhaseTransaction DataError DatabaseError DeadlockError
+    DisconnectError InternalError
     LockNotAvailableError NotSupportedError OperationalError PoolTimeoutError ProgrammingError SerializationError
     StatementTimeoutError WrongEventLoopError create_async_engine
 """

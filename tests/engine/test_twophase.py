@@ -65,12 +65,15 @@ async def test_a_prepared_transaction_outlives_its_connection(preparing: AsyncEn
 
 
 async def test_an_exception_rolls_a_prepared_transaction_back(preparing: AsyncEngine, observer: AsyncEngine) -> None:
+    async def fail_when_prepared(connection: AsyncConnection) -> None:
+        async with connection.begin_twophase() as transaction:
+            await write(connection, 3)
+            await transaction.prepare()
+            raise ZeroDivisionError
+
     async with preparing.connect() as connection:
         with pytest.raises(ZeroDivisionError):
-            async with connection.begin_twophase() as transaction:
-                await write(connection, 3)
-                await transaction.prepare()
-                raise ZeroDivisionError
+            await fail_when_prepared(connection)
         assert not connection.in_transaction()
     assert await stored(observer) == []
 

@@ -10,6 +10,10 @@ LEGAL = {
     ("ACTIVE", "FAILED"),
     ("ACTIVE", "COMMITTED"),
     ("ACTIVE", "ROLLED_BACK"),
+    ("ACTIVE", "PREPARED"),
+    ("PREPARED", "FAILED"),
+    ("PREPARED", "COMMITTED"),
+    ("PREPARED", "ROLLED_BACK"),
     ("FAILED", "ROLLED_BACK"),
 }
 

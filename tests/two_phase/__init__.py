@@ -1,0 +1,1 @@
+"""Commits over several databases as one."""
