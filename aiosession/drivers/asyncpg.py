@@ -343,9 +343,9 @@ class AsyncpgConnection:
         return True
 
     async def prepared(self, prefix: str) -> list[PreparedBranch]:
-        """Ask for this user's prepared transactions in this database; the server lists those of all."""
+        """Ask for the prepared transactions of this database; the server lists those of all."""
         rows = await self.fetch(postgres.PREPARED.format("$1"), (prefix,))
-        return [PreparedBranch(str(name), age) for name, age in rows]  # type: ignore[arg-type]  # an interval
+        return [PreparedBranch(*row) for row in rows]  # type: ignore[arg-type]  # text, interval, boolean
 
     async def ping(self) -> None:
         """Ask the server for an answer."""

@@ -53,7 +53,7 @@ class TransactingConnection:
     async def recover_twophase(self) -> list[str]:
         """Return the names of the prepared transactions of this database and user, whoever prepared them."""
         with self._guard.enter("recover_twophase"):
-            return [branch.name for branch in await self.wire().prepared("")]
+            return [branch.name for branch in await self.wire().prepared("") if branch.owned]
 
     async def commit_prepared(self, xid: str) -> None:
         """Commit a prepared transaction; `InvalidRequestError` if nothing is prepared under this name."""

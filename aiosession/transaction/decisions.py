@@ -39,6 +39,7 @@ class Decision(Enum):
 class DecisionRow:
     """A decision that was taken."""
 
+    app: str
     global_id: str
     decision: Decision
     participants: tuple[str, ...]
@@ -55,6 +56,7 @@ def decision_table(metadata: MetaData, name: str = DECISION_TABLE, *, schema: st
         name,
         metadata,
         Column("global_id", String(64), primary_key=True),
+        Column("app", String(24), nullable=False),
         Column("outcome", String(16), nullable=False),
         Column("participants", Text, nullable=False),
         Column("decided_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -65,14 +67,16 @@ def decision_table(metadata: MetaData, name: str = DECISION_TABLE, *, schema: st
 class Decisions:
     """The table of decisions, in whichever database it is asked for."""
 
-    __slots__ = ("_ages", "_table")
+    __slots__ = ("_ages", "_table", "app")
 
-    def __init__(self, name: str = DECISION_TABLE, schema: str | None = None) -> None:
+    def __init__(self, app: str, name: str = DECISION_TABLE, schema: str | None = None) -> None:
+        self.app: Final = app
+        """Whose decisions are written."""
         self._table: Final = decision_table(MetaData(), name, schema=schema)
         columns = self._table.c
         self._ages: Final = select(
             columns.global_id, columns.outcome, columns.participants, columns.decided_at, func.now()
-        ).where(columns.global_id != _IDENTITY)
+        ).where(columns.app == app)
 
     # The id of a database
 
@@ -152,9 +156,9 @@ class Decisions:
         return None if found is None else Decision(found)
 
     async def rows(self, engine: AsyncEngine, wire: EngineConnection) -> list[DecisionRow]:
-        """Return all decisions of a database."""
+        """Return all decisions of the application in a database."""
         return [
-            DecisionRow(global_id, Decision(outcome), tuple(participants.split()), now - decided_at)
+            DecisionRow(self.app, global_id, Decision(outcome), tuple(participants.split()), now - decided_at)
             for global_id, outcome, participants, decided_at, now in await _send(engine, wire, self._ages)
         ]
 
@@ -179,7 +183,8 @@ class Decisions:
     async def _insert(
         self, engine: AsyncEngine, wire: EngineConnection, global_id: str, outcome: str, participants: Iterable[str]
     ) -> None:
-        row = {"global_id": global_id, "outcome": outcome, "participants": " ".join(participants)}
+        app = "" if global_id == _IDENTITY else self.app
+        row = {"global_id": global_id, "app": app, "outcome": outcome, "participants": " ".join(participants)}
         await _send(engine, wire, insert(self._table).inline(), row)
 
 

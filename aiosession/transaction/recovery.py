@@ -30,6 +30,7 @@ class Action(Enum):
 
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
+    NOT_OURS = "left: another user of the database has prepared it"
     TOO_YOUNG = "left: younger than older_than"
     NO_DECIDER = "left: the database that decides is not among those given"
     FAILED = "left: not everything could be reached"
@@ -78,7 +79,6 @@ class Recoverer:
     """One application's recovery over some databases."""
 
     engines: Sequence[AsyncEngine]
-    app: str
     decisions: Decisions
     older_than: timedelta
     is_dry: bool = False
@@ -130,7 +130,7 @@ class Recoverer:
     async def _prepared(self, engine: AsyncEngine, wire: EngineConnection) -> tuple[PreparedBranch, ...]:
         if not engine.capabilities.two_phase:
             return ()
-        return tuple(await wire.prepared(prefix_of(self.app)))
+        return tuple(await wire.prepared(prefix_of(self.decisions.app)))
 
     def _note_seen(self, names: Iterable[str]) -> None:
         now = time.monotonic()
@@ -167,6 +167,8 @@ class Recoverer:
         deciders: Sequence[AsyncEngine],
         age: timedelta,
     ) -> tuple[Decision | None, Action, Exception | None]:
+        if not all(branch.owned for _, _, branch in branches):
+            return None, Action.NOT_OURS, None
         if not deciders:
             return None, Action.NO_DECIDER, None
         if self.is_dry:
@@ -247,7 +249,7 @@ async def recover(
         OperationalError: No database can be reached; if only some cannot, a warning is logged and the rest is done.
 
     """
-    recoverer = _recoverer(engines, app, Decisions(table, schema), older_than)
+    recoverer = _recoverer(engines, Decisions(checked_app(app), table, schema), older_than)
     recoverer.is_dry = dry_run
     return await recoverer.run()
 
@@ -268,7 +270,7 @@ async def recovery(
     """
     if not every > 0:
         raise ArgumentError(f"every is a number of seconds between two passes, not {every!r}")
-    recoverer = _recoverer(engines, app, Decisions(table, schema), older_than)
+    recoverer = _recoverer(engines, Decisions(checked_app(app), table, schema), older_than)
     while True:
         try:
             for each in await recoverer.run():
@@ -279,9 +281,7 @@ async def recovery(
         await aio.pause(every)
 
 
-def _recoverer(
-    engines: Iterable[AsyncEngine] | AsyncEngine, app: str, decisions: Decisions, older_than: float
-) -> Recoverer:
+def _recoverer(engines: Iterable[AsyncEngine] | AsyncEngine, decisions: Decisions, older_than: float) -> Recoverer:
     given = [engines] if isinstance(engines, AsyncEngine) else list(engines)
     for engine in given:
         if not isinstance(engine, AsyncEngine):
@@ -290,7 +290,7 @@ def _recoverer(
         raise ArgumentError("recovery needs the engines of all databases that take part; none were given")
     if not older_than >= 0:
         raise ArgumentError(f"older_than is a number of seconds, not {older_than!r}")
-    return Recoverer(given, checked_app(app), decisions, timedelta(seconds=older_than))
+    return Recoverer(given, decisions, timedelta(seconds=older_than))
 
 
 def summary(found: Sequence[InDoubt]) -> str:

@@ -8,6 +8,7 @@ decision (Gray 1978, "the last agent").
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +30,8 @@ from aiosession.transaction.branches import BranchName, checked_app, new_global_
 from aiosession.transaction.decisions import DECISION_TABLE, Decision, Decisions
 from aiosession.transaction.settling import Branch, Resolution, finish
 
+LATEST_DECISION: Final = 6 * 3600.0
+"""Seconds after the first PREPARE: far less than `aiosession.transaction.recovery` remembers what it has undone."""
 _log: Final = logging.getLogger("aiosession.two_phase")
 
 
@@ -103,6 +106,7 @@ class Coordinator:
         "_options",
         "_others",
         "_participants",
+        "_prepared_at",
         "phase",
     )
 
@@ -116,11 +120,12 @@ class Coordinator:
         self._likely: Final = likely
         """An engine that may be used and cannot prepare: a good decider where one has to be chosen early."""
         self._open: Final = open_share
-        self._decisions: Final = Decisions(options.table, options.schema)
+        self._decisions: Final = Decisions(options.app, options.table, options.schema)
         self._participants: Final[dict[BindTransaction, Participant]] = {}
         self._global_id: str | None = None
         self._decider: AsyncEngine | None = options.decider
         self._others: list[Participant] = []
+        self._prepared_at = (0.0, 0.0)
         self.phase = Phase.OPEN
 
     # Taking part
@@ -195,6 +200,7 @@ class Coordinator:
         await _all_of([share.commit() for share in held if share not in busy])
         if self._others:
             self.phase = Phase.PREPARING
+            self._prepared_at = (time.time(), time.monotonic())
             await _all_of([each.share.prepare(self._name(each)) for each in self._others])
             self.phase = Phase.PREPARED
 
@@ -234,6 +240,7 @@ class Coordinator:
 
     async def _decide(self, decider: Participant) -> None:
         share = decider.share
+        self._check_young()
         participants = [f"{each.number}@{each.database_id}" for each in self._others]
         try:
             await self._decisions.record(share.engine, share.held(), str(self._global_id), participants)
@@ -249,6 +256,15 @@ class Coordinator:
         except Exception:
             self.phase = Phase.PREPARED  # the database has refused: nothing is decided
             raise
+
+    def _check_young(self) -> None:
+        """Refuse to decide so late that recovery may have forgotten that it has rolled the others back."""
+        wall, monotonic = self._prepared_at
+        if max(time.time() - wall, time.monotonic() - monotonic) > LATEST_DECISION:
+            raise InvalidRequestError(
+                f"this unit of work was prepared more than {LATEST_DECISION / 3600:g} hours ago, which is too long to "
+                f"be committed safely; roll back and repeat it"
+            )
 
     async def _follow(self) -> bool:
         """Commit what is prepared; what cannot be reached is left to recovery. Return whether everything is done."""
