@@ -85,6 +85,7 @@ from aiosession.session.handles import AsyncSessionTransaction, SessionTransacti
 from aiosession.session.identity import identity_key
 from aiosession.session.inspection import inspect, object_session
 from aiosession.session.query import Query
+from aiosession.session.scoped import async_scoped_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
 from aiosession.state import attributes
@@ -177,6 +178,7 @@ __all__ = [
     "Why",
     "WrongEventLoopError",
     "aliased",
+    "async_scoped_session",
     "async_sessionmaker",
     "attribute_keyed_dict",
     "attributes",

@@ -16,7 +16,7 @@ from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.errors import ArgumentError, InvalidRequestError, ResourceClosedError
 from aiosession.events import Hook
-from aiosession.mapping.mapper import AnyMapper
+from aiosession.mapping.mapper import AnyMapper, Mapper
 from aiosession.sql.purity import may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
@@ -47,6 +47,7 @@ class Handed(Protocol):
         ...
 
 
+_LONGEST_TEXT: Final = 200
 Flush: TypeAlias = Callable[["SessionContext"], Awaitable[None]]
 """Writes pending changes before a query."""
 
@@ -66,6 +67,7 @@ class SessionContext:
         "guard",
         "handed",
         "join_mode",
+        "last",
         "level",
         "locate",
         "options",
@@ -95,6 +97,8 @@ class SessionContext:
         """Whether the session can be used again after close()."""
         self.two_phase: Callable[[SessionTransaction], Coordinator] | None = None
         """Makes what has all databases of a transaction commit as one; None where each commits by itself."""
+        self.last: object = None
+        """What was asked last: a statement, or the mapper of objects that were read or written."""
         self.level: SessionTransaction | None = None
         """The innermost level of the transaction; None while nothing has begun."""
         self.block: object = None
@@ -129,6 +133,7 @@ class SessionContext:
         A *pure* read gets a connection of its own for the duration of the wire's verb as long as no transaction is
         open on its bind; anything else opens one, except a *lone* write (see `allows_lone_write`).
         """
+        self.last = mapper if clause is None else clause
         bind = await self.bind(mapper=mapper, clause=clause)
         wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
         if self.workspace.dispatch.hooks and isinstance(wire, BindTransaction):
@@ -225,6 +230,18 @@ class SessionContext:
             if self.listens("after_begin"):
                 transaction = self.handed.transaction(self, self.level)
                 await self.fire("after_begin", transaction, self.handed.connection(share))
+
+    @property
+    def last_statement(self) -> str:
+        """What was sent last, for messages."""
+        last = self.last
+        if last is None:
+            return "none"
+        try:
+            text = f"about objects of class {last.name}" if isinstance(last, Mapper) else " ".join(str(last).split())
+        except Exception:  # some SQL has no text without its dialect
+            text = f"a {type(last).__name__}"
+        return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
     @property
     def has_changes(self) -> bool:

@@ -87,6 +87,7 @@ PUBLIC = [
     "Why",
     "WrongEventLoopError",
     "aliased",
+    "async_scoped_session",
     "async_sessionmaker",
     "attribute_keyed_dict",
     "attributes",

@@ -21,6 +21,7 @@ from aiosession import (
     Result,
     ScalarResult,
     Why,
+    async_scoped_session,
     async_sessionmaker,
     identity_key,
     inspect,
@@ -113,3 +114,13 @@ async def query_builder(session: AsyncSession) -> None:
     assert_type(query.with_entities(User.id), Query[Any])
     async for user in query:
         assert_type(user, User)
+
+
+async def registry(Session: async_scoped_session[Audited]) -> None:
+    assert_type(Session(), Audited)
+    assert_type(await Session.get(User, 1), User | None)
+    assert_type(await Session.scalars(select(User)), ScalarResult[User])
+    assert_type(Session.in_transaction(), bool)
+    assert_type(Session.query(User), Query[User])
+    async with Session.scope() as session:
+        assert_type(session, Audited)
