@@ -34,18 +34,17 @@ class SessionRegistry(Generic[S]):
         scope = self._storage.get()
         if scope is None:
             scope = Scope(aio.users_place(), is_explicit=False)
-            scope.session = self._make(**options)
             self._storage.put(scope)
-            return scope.session
         scope.check()
-        if scope.session is None:
-            scope.session = self._make(**options)
+        session = scope.session
+        if session is None:
+            session = scope.session = self._make(**options)
         elif options:
             raise InvalidRequestError(
                 f"there is a session in this scope already, to which {', '.join(options)} cannot be given any more; "
                 f"call remove() first, or configure() before the first use"
             )
-        return scope.session
+        return session
 
     def has(self) -> bool:
         """Whether there is a session in this scope."""
