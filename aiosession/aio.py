@@ -1,7 +1,8 @@
 """The one place above the drivers that knows an event loop may exist.
 
-`finish` runs what must come to its end (COMMIT, clean-up) although the caller is cancelled, but not for ever. `Guard`
-refuses a second operation on an object that runs one. Neither needs an event loop as long as nothing suspends, so that
+`finish` runs what must come to its end (COMMIT, clean-up) although the caller is cancelled, but not for ever.
+`together` runs several things side by side and leaves none of them behind. `Guard` refuses a second operation on an
+object that runs one. None of them needs an event loop as long as nothing suspends, so that
 coroutines over a driver that never waits can be driven with ``coroutine.send(None)``.
 """
 
@@ -9,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Sequence
 from contextlib import suppress
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, Generic, TypeVar
@@ -27,7 +28,6 @@ PATIENCE: Final = 2.0
 
 _PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LOOP: Final = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
-_SEVERAL: Final = 2
 _running: Final[set[asyncio.Task[Any]]] = set()
 """The event loop itself holds its tasks weakly only."""
 
@@ -100,26 +100,39 @@ async def within(seconds: float, coroutine: Coroutine[Any, Any, _T]) -> _T:
         return await coroutine
 
 
-async def settled(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T | Exception]:
-    """Run *coroutines* at the same time; return what each of them returned or raised, in their order.
+async def settled(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T | Exception]:
+    """Run coroutines side by side; return what each of them returned or raised, in their order.
 
-    One after the other where no event loop runs. If the caller is cancelled, so are they.
+    A caller who is cancelled cancels those that are running and waits for their ends. Without an event loop they run
+    one by one.
     """
+    waiting = list(coroutines)
+    if len(waiting) == 1:
+        return [await _outcome(waiting[0])]
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        loop = None
-    if loop is None or len(coroutines) < _SEVERAL:
-        return [await _outcome(each) for each in coroutines]
-    tasks = [loop.create_task(_outcome(each)) for each in coroutines]
-    try:
-        await asyncio.wait(tasks)
-    except asyncio.CancelledError:
+        return await _one_by_one(waiting)
+    tasks = [loop.create_task(_outcome(each)) for each in waiting]
+    interruption = await _wait_for_all(tasks)
+    if interruption is not None:
         for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=GRACE)
-        raise
+            _failure(task)
+        raise interruption
     return [task.result() for task in tasks]
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run coroutines side by side, as `settled` does, and return their results.
+
+    If some fail the others still come to their ends; then the error of the first in order is raised.
+    """
+    results: list[_T] = []
+    for outcome in await settled(coroutines):
+        if isinstance(outcome, Exception):
+            raise outcome
+        results.append(outcome)
+    return results
 
 
 async def _outcome(coroutine: Coroutine[Any, Any, _T]) -> _T | Exception:
@@ -127,6 +140,31 @@ async def _outcome(coroutine: Coroutine[Any, Any, _T]) -> _T | Exception:
         return await coroutine
     except Exception as error:
         return error
+
+
+async def _one_by_one(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T | Exception]:
+    try:
+        return [await _outcome(each) for each in coroutines]
+    finally:
+        for coroutine in coroutines:
+            coroutine.close()
+
+
+async def _wait_for_all(tasks: list[asyncio.Task[_T]]) -> asyncio.CancelledError | None:
+    """Wait until all *tasks* are done; a cancellation of the caller is passed on to them, and returned."""
+    interruption: asyncio.CancelledError | None = None
+    try:
+        if tasks:
+            await asyncio.wait(tasks)
+    except asyncio.CancelledError as error:
+        interruption = error
+        for task in tasks:
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            while not all(task.done() for task in tasks):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait(tasks)
+    return interruption
 
 
 async def _shielded(task: asyncio.Task[_T], deadline: float, keep: list[_T] | None) -> _T:

@@ -46,6 +46,7 @@ from aiosession.core.entities import (
     mentions_entity,
     returning_columns,
 )
+from aiosession.core.ordering import SortTerm, has_fetch, is_distinct, is_extended, slice_clauses, sort_terms
 from aiosession.core.schema import schema_statements
 from aiosession.core.statements import (
     CacheKey,
@@ -86,6 +87,7 @@ __all__ = [
     "Expansion",
     "Processor",
     "ResultEntry",
+    "SortTerm",
     "StatementOption",
     "annotate",
     "annotations_of",
@@ -111,10 +113,13 @@ __all__ = [
     "given_names",
     "given_values",
     "has_bind_expression",
+    "has_fetch",
     "has_limit",
     "has_rows",
     "insert_keys",
+    "is_distinct",
     "is_executable",
+    "is_extended",
     "is_grouped",
     "is_limited",
     "is_plain_insert",
@@ -135,6 +140,8 @@ __all__ = [
     "rewritten",
     "schema_statements",
     "setup_joins",
+    "slice_clauses",
+    "sort_terms",
     "statement_options",
     "with_names",
     "with_options",

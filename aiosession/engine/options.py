@@ -18,6 +18,7 @@ _NAMES: Final = frozenset(
         "autoflush",
         "combine_writes",
         "synchronize_session",
+        "identity_token",
     }
 )
 _LEVELS: Final = frozenset({"READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", AUTOCOMMIT})

@@ -235,6 +235,15 @@ class Result(BufferedRows[Row[*Ts]], Generic[*Ts]):
         shape, rowcount, statement = self._shape, self.rowcount, self._statement
         return lambda: Result(shape, rows, rowcount=rowcount, without_rows=statement)
 
+    def merge(self, *others: "Result[*Ts]") -> "Result[*Ts]":
+        """Return one result of the rows that are left here and in *others*, which come of the same statement."""
+        parts = (self, *others)
+        rows: list[Values] = []
+        for part in parts if self.returns_rows else ():
+            rows += part._remaining("merge()")  # noqa: SLF001 - of its own class
+        counts = [part.rowcount for part in parts]
+        return Result(self._shape, rows, rowcount=-1 if min(counts) < 0 else sum(counts), without_rows=self._statement)
+
     @overload
     def scalars(self: "Result[T, *tuple[Any, ...]]", index: Literal[0] = 0) -> ScalarResult[T]: ...
     @overload

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiosession.loading.attach import hydrate
 from aiosession.loading.hydrate import LoadRun
+from aiosession.loading.places import at_places
 from aiosession.loading.plans import fetch_by_keys, plan_by_primary_key
 from aiosession.loading.shapes import EntityShape, columns_shape, plain_shape
 from aiosession.mapping.mapper import AnyMapper
@@ -34,9 +35,15 @@ async def refresh(
     """
     wanted = None if names is None else frozenset(names)
     missing: list[EntityState] = []
-    for (mapper, token), group in _by_class(states).items():
+    for mapper, places in _by_class(states).items():
         shape = plain_shape(mapper) if wanted is None else columns_shape(mapper, wanted)
-        missing += await _read(LoadRun(context.workspace, token=token), context, shape, group, lock)
+        if len(places) == 1:
+            ((token, group),) = places.items()
+            missing += await _read(context, shape, lock, token, group)
+        else:
+            read = partial(_read, context, shape, lock)
+            work = {token: partial(read, token, group) for token, group in places.items()}
+            missing += [state for gone in await at_places(context, work, pure=lock is None) for state in gone]
     return missing
 
 
@@ -51,13 +58,13 @@ def is_outdated(workspace: Workspace, state: EntityState) -> bool:
     return state.epoch != workspace.epoch or _has_stale_column(state)
 
 
-def _by_class(states: Iterable[EntityState]) -> dict[tuple[AnyMapper, object], list[EntityState]]:
+def _by_class(states: Iterable[EntityState]) -> dict[AnyMapper, dict[object, list[EntityState]]]:
     """Return *states* that have a row, each one once, by class and identity token."""
-    found: dict[tuple[AnyMapper, object], dict[EntityState, None]] = {}
-    for state in states:
+    found: dict[AnyMapper, dict[object, list[EntityState]]] = {}
+    for state in dict.fromkeys(states):
         if state.key is not None and state.lifecycle is PERSISTENT and state() is not None:
-            found.setdefault((state.mapper, state.key[2]), {})[state] = None
-    return {kind: list(group) for kind, group in found.items()}
+            found.setdefault(state.mapper, {}).setdefault(state.key[2], []).append(state)
+    return found
 
 
 def _has_stale_column(state: EntityState) -> bool:
@@ -65,13 +72,17 @@ def _has_stale_column(state: EntityState) -> bool:
 
 
 async def _read(
-    run: LoadRun, context: SessionContext, shape: EntityShape, states: Sequence[EntityState], lock: Lock | None
+    context: SessionContext,
+    shape: EntityShape,
+    lock: Lock | None,
+    token: object | None,
+    states: Sequence[EntityState],
 ) -> list[EntityState]:
     alive = [(state(), state.group) for state in states]  # so that nobody vanishes while we wait
     keys = [state.key[1] for state in states if state.key is not None]
     build = partial(plan_by_primary_key, shape=shape, lock=lock)
-    run.reread = lock is not None
-    plan, rows = await fetch_by_keys(context, shape.mapper, build, keys, pure=lock is None)
+    run = LoadRun(context.workspace, reread=lock is not None, token=token)
+    plan, rows = await fetch_by_keys(context, shape.mapper, build, keys, pure=lock is None, token=token)
     found = {id(entity) for entity in hydrate(plan.loader, rows, run)}
     for state, (_, group) in zip(states, alive, strict=True):
         state.group = group

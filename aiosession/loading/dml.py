@@ -20,7 +20,7 @@ from aiosession.engine.row import ResultShape
 from aiosession.errors import ArgumentError, InvalidRequestError, near
 from aiosession.loading.evaluator import UNKNOWN, Evaluate, NotEvaluableError, evaluator
 from aiosession.loading.hydrate import LoadRun
-from aiosession.loading.returning import returned_rows, returns_entities, written_mapper
+from aiosession.loading.returning import returned_rows, returns_entities
 from aiosession.mapping.mapper import AnyMapper, ColumnAttribute, EntityRef
 from aiosession.state.lifecycle import PERSISTENT
 from aiosession.state.state import EntityState, state_of
@@ -75,16 +75,16 @@ async def execute_write(
             for state in _deleted(context.workspace, mapper, rows):
                 context.workspace.make_deleted(state)
         return Result(shape, rows)
-    matched = None if how is False or how == "fetch" else _evaluated(context.workspace, named, mapper, parameters)
+    matched = None if how is False or how == "fetch" else _evaluated(run, named, mapper, parameters)
     if how == "evaluate" and isinstance(matched, NotEvaluableError):
         raise InvalidRequestError(
             f"Python cannot evaluate these criteria ({matched}); use synchronize_session='fetch', or False"
         )
     if how == "fetch" or (how == "auto" and not (isinstance(matched, Matched) and not matched.doubtful)):
-        result, certain = await _fetch(context, named, mapper, parameters, options)
+        result, certain = await _fetch(context, named, parameters, options, run)
         matched = Matched(certain, [])
     else:
-        result = await _send(context, named, parameters, options)
+        result = await _send(context, named, parameters, options, run)
     if isinstance(matched, Matched):
         synchronize(context.workspace, named, mapper, matched, parameters)
     return result
@@ -139,16 +139,17 @@ def column_key(mapper: AnyMapper, name: str) -> str:
 # Which objects --------------------------------------------------------------------------------------------------------
 
 
-def _candidates(workspace: Workspace, mapper: AnyMapper) -> list[EntityState]:
+def _candidates(run: LoadRun, mapper: AnyMapper) -> list[EntityState]:
+    token = run.token
     return [
         state
-        for state in workspace.identity_map.live_states()
-        if state.mapper is mapper and state.lifecycle is PERSISTENT
+        for state in run.workspace.identity_map.live_states()
+        if state.mapper is mapper and state.lifecycle is PERSISTENT and (token is None or state.place == token)
     ]
 
 
 def _evaluated(
-    workspace: Workspace, statement: Write, mapper: AnyMapper, parameters: OneRow | None
+    run: LoadRun, statement: Write, mapper: AnyMapper, parameters: OneRow | None
 ) -> Matched | NotEvaluableError:
     """Test the criteria on the objects in memory."""
     try:
@@ -156,7 +157,7 @@ def _evaluated(
     except NotEvaluableError as error:
         return error
     matched = Matched([], [])
-    for state in _candidates(workspace, mapper):
+    for state in _candidates(run, mapper):
         answer = test(state)
         if answer is UNKNOWN:
             matched.doubtful.append(state)
@@ -166,18 +167,20 @@ def _evaluated(
 
 
 async def _send(
-    context: SessionContext, statement: Write, parameters: Parameters | None, options: Options
+    context: SessionContext, statement: Write, parameters: Parameters | None, options: Options, run: LoadRun
 ) -> AnyResult:
-    engine, wire = await context.wire(mapper=written_mapper(statement), clause=statement, pure=False)
+    mapper = mapper_of_write(statement)
+    engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False, token=run.token)
     schemas = options.get("schema_translate_map")
     return await send(wire, prepare(engine.statements, statement, parameters, schema_translate_map=schemas))
 
 
 async def _fetch(
-    context: SessionContext, statement: Write, mapper: AnyMapper, parameters: OneRow | None, options: Options
+    context: SessionContext, statement: Write, parameters: OneRow | None, options: Options, run: LoadRun
 ) -> tuple[AnyResult, list[EntityState]]:
     """Have the keys of the rows returned besides what is asked for."""
-    engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False)
+    mapper = mapper_of_write(statement)
+    engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False, token=run.token)
     own = len(core.expressions(core.returning_columns(statement)))
     schemas = options.get("schema_translate_map")
     call = prepare(
@@ -185,7 +188,7 @@ async def _fetch(
     )
     rows = call.compiled.process(await wire.fetch(call.sql, call.values))
     states = context.workspace.identity_map.states
-    keys = [mapper.identity_key(tuple(row[own:])) for row in rows]
+    keys = [mapper.identity_key(tuple(row[own:]), run.token) for row in rows]
     found = [state for key in dict.fromkeys(keys) if (state := states.get(key)) is not None and state() is not None]
     if not own:
         return Result(NOT_ROWS, (), rowcount=len(rows), without_rows=call.sql), found

@@ -4,7 +4,8 @@ From the identity map if it is there and fresh; else with one statement, compile
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from aiosession.errors import ArgumentError, near
 from aiosession.loading.attach import hydrate
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.options import LoadOption
+from aiosession.loading.places import at_places, places_of_key
 from aiosession.loading.plans import plan_of_one
 from aiosession.loading.relations import follow
 from aiosession.loading.shapes import EntityShape, default_shape, shape_for_options
@@ -30,12 +32,14 @@ class Wish:
     overwrite: bool = False
     lock: Mapping[str, Any] | None = None
     token: object | None = None
+    said: Mapping[str, object] = field(default_factory=dict)
+    """All arguments of the call, for whoever decides where to look."""
 
 
 PLAIN: Final = Wish()
 
-Fetch: TypeAlias = Callable[[tuple[object, ...]], Awaitable[Any]]
-"""Returns the object of a primary key from the database, None if there is no row."""
+Fetch: TypeAlias = Callable[[tuple[object, ...], object | None], Awaitable[Any]]
+"""Returns the object of a primary key and an identity token from the database, None if there is no row."""
 
 
 async def get(
@@ -48,6 +52,11 @@ async def get(
     primary_key = primary_key_of(mapper, identity)
     if None in primary_key:
         return None
+    if context.placement is not None and wish.token is None:
+        tokens = await places_of_key(context, context.placement, mapper, primary_key, wish.said)
+        return await _get_somewhere(
+            context, mapper, primary_key, [replace(wish, token=token) for token in tokens], fetch
+        )
     shape = shape_for_options(mapper, wish.options) if wish.options else default_shape(mapper)
     state = context.workspace.identity_map.states.get((mapper.class_, primary_key, wish.token))
     entity = None if state is None or wish.lock is not None or wish.overwrite else state()
@@ -57,7 +66,37 @@ async def get(
         if all(column.key in entity.__dict__ for column in shape.columns):
             return await _with_relations(context, state, entity, shape)
     await context.autoflush()
-    return await _fetch(context, shape, primary_key, wish) if fetch is None else await fetch(primary_key)
+    return await (_fetch(context, shape, primary_key, wish) if fetch is None else fetch(primary_key, wish.token))
+
+
+async def _get_somewhere(
+    context: SessionContext,
+    mapper: AnyMapper,
+    primary_key: tuple[object, ...],
+    wishes: Sequence[Wish],
+    fetch: Fetch | None,
+) -> Any:
+    """Return the object from the first place that has it: in memory, else in the databases."""
+    states = context.workspace.identity_map.states
+    for wish in wishes:
+        state = states.get((mapper.class_, primary_key, wish.token))
+        if wish.lock is None and not wish.overwrite and state is not None and state() is not None:
+            found = await get(context, mapper, primary_key, wish, fetch)
+            if found is not None:
+                return found
+    await context.autoflush()
+    if fetch is not None:  # handlers of events see one statement after the other
+        for wish in wishes:
+            found = await fetch(primary_key, wish.token)
+            if found is not None:
+                return found
+        return None
+    work = {
+        wish.token: partial(_fetch, context, shape_for_options(mapper, wish.options), primary_key, wish)
+        for wish in wishes
+    }
+    everywhere = await at_places(context, work, pure=wishes[0].lock is None)
+    return next((found for found in everywhere if found is not None), None)
 
 
 def primary_key_of(mapper: AnyMapper, identity: object) -> tuple[object, ...]:
@@ -129,14 +168,14 @@ def _is_fresh(context: SessionContext, state: EntityState) -> bool:
 async def _with_relations(context: SessionContext, state: EntityState, entity: Any, shape: EntityShape) -> Any:
     """Load the relations that options ask for and an object in memory lacks."""
     if shape.joined or shape.following:
-        run = LoadRun(context.workspace)
+        run = LoadRun(context.workspace, token=state.place)
         run.unfinished.append(((*shape.joined, *shape.following), [state]))
         await follow(context, run)
     return entity
 
 
 async def _fetch(context: SessionContext, shape: EntityShape, primary_key: tuple[object, ...], wish: Wish) -> Any:
-    engine, wire = await context.wire(mapper=shape.mapper, pure=wish.lock is None)
+    engine, wire = await context.wire(mapper=shape.mapper, pure=wish.lock is None, token=wish.token)
     plan = plan_of_one(engine, shape, wish.lock)
     sql, values = plan.bind(primary_key)
     rows = await wire.fetch(sql, values)

@@ -53,6 +53,7 @@ class LoadRun:
     reread: bool = False
     """The rows are newer than what is in memory, stale or not (they were locked); changes in memory stay."""
     token: object | None = None
+    """What the keys of the objects are told apart by, if they come from one of several databases."""
     criteria: tuple[object, ...] = ()
     """What relations that are loaded later are limited to."""
     unfinished: list[tuple[tuple[RelationShape, ...], list[EntityState]]] = field(default_factory=list)
@@ -61,6 +62,10 @@ class LoadRun:
     """New objects that handlers have still to be told of, and that only if somebody listens."""
     renewed: list[tuple[Any, frozenset[str]]] = field(default_factory=list)
     """Objects that were brought up to date, with the attributes that were; likewise."""
+
+    def __post_init__(self) -> None:
+        if self.token is not None:
+            self.workspace.has_tokens = True
 
 
 Load: TypeAlias = Callable[[Sequence[Row], LoadRun, LoadGroup[EntityState]], list[Any]]

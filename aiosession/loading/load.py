@@ -6,13 +6,15 @@ and grouped, then one statement per class or relation.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiosession.errors import ArgumentError, InvalidRequestError, ObjectNotFoundError
 from aiosession.loading.attach import is_wanted
 from aiosession.loading.columns import refresh, refresh_stale
 from aiosession.loading.hydrate import LoadRun
-from aiosession.loading.relations import follow, load_related, load_relation, related_objects
+from aiosession.loading.places import in_each_place
+from aiosession.loading.relations import load_and_follow, load_relation, related_objects
 from aiosession.loading.shapes import default_relation, default_shape, owner_keys, with_groups
 from aiosession.mapping.expressions import ColumnExpression, RelationshipExpression
 from aiosession.mapping.mapper import AnyMapper, ColumnAttribute, Relationship
@@ -215,7 +217,6 @@ async def _reload_relations(
     context: SessionContext, states: Sequence[EntityState], names: Sequence[str] | None
 ) -> None:
     """Load the relations called *names*, or else those that always come with their owners."""
-    run = LoadRun(context.workspace)
     by_mapper: dict[AnyMapper, list[EntityState]] = {}
     for state in states:
         by_mapper.setdefault(state.mapper, []).append(state)
@@ -225,6 +226,5 @@ async def _reload_relations(
             relations = [*shape.joined, *shape.following]
         else:
             relations = [default_relation(mapper.relationships[name]) for name in names if name in mapper.relationships]
-        for relation in relations:
-            await load_related(context, run, group, relation)
-    await follow(context, run)
+        if relations:
+            await in_each_place(context, group, partial(load_and_follow, context, relations, ()))

@@ -7,7 +7,7 @@ their ends. What the directives come to for an entity is worked out in :mod:`aio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from sqlalchemy import ColumnElement
 from typing_extensions import override
@@ -405,3 +405,13 @@ __all__ = [
     "undefer",
     "undefer_group",
 ]
+
+
+@runtime_checkable
+class PlaceOption(Protocol):
+    """An option of a statement that says which of several databases it is for."""
+
+    @property
+    def identity_token(self) -> object:
+        """The identity token of what it loads."""
+        ...

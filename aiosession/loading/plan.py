@@ -19,7 +19,7 @@ from aiosession.loading.attach import hydrate
 from aiosession.loading.criteria import limited
 from aiosession.loading.expand import expand_joins
 from aiosession.loading.hydrate import EntityLoader, EntitySlots, LoadRun, Processor, Row, entity_loader
-from aiosession.loading.options import EveryEntity, Load, LoadOption, UndeferGroup, shown
+from aiosession.loading.options import EveryEntity, Load, LoadOption, PlaceOption, UndeferGroup, shown
 from aiosession.loading.selecting import Selection
 from aiosession.loading.shapes import directives_for, is_contained, keeps_rows, shape_of, without_joins
 from aiosession.mapping.expressions import RelationshipExpression
@@ -147,7 +147,7 @@ def _options(statement: core.AnySelect, elements: Sequence[ClauseElement]) -> li
     entities = [entity for element in elements if isinstance(entity := core.entity_of(element), EntityRef)]
     options: list[LoadOption] = []
     for option in core.with_options(statement):
-        if isinstance(option, core.CriteriaOption):
+        if isinstance(option, core.CriteriaOption | PlaceOption):
             continue
         if isinstance(option, Load) and option.entity not in entities:
             selected = ", ".join(sorted({shown(entity) for entity in entities})) or "no entity"

@@ -98,9 +98,10 @@ async def fetch_by_keys(
     keys: Sequence[Key],
     *,
     pure: bool = True,
+    token: object | None = None,
 ) -> tuple[KeyedPlan, list[Row]]:
     """Return the rows of *keys* and the plan that they came by: one statement, unless the database limits its size."""
-    engine, wire = await context.wire(mapper=mapper, pure=pure)
+    engine, wire = await context.wire(mapper=mapper, pure=pure, token=token)
     plan = build(engine)
     rows: list[Row] = []
     for parameters in plan.filter.parameters(keys):

@@ -15,6 +15,7 @@ from aiosession.loading.columns import refresh
 from aiosession.loading.criteria import by_criteria, limited_relation
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.keys import Key
+from aiosession.loading.places import in_each_place
 from aiosession.loading.plans import KeyedPlan, fetch_by_keys, owner_columns, plan_by_primary_key, plan_for_members
 from aiosession.loading.shapes import RelationShape, default_relation
 from aiosession.mapping.mapper import Relationship
@@ -40,9 +41,22 @@ async def load_relation(context: SessionContext, states: Iterable[EntityState], 
     """Load a relation of all *states* that lack it or hold it stale: one statement for any number of them."""
     # Within the criteria of the statements that the owners came from.
     for criteria, owners in by_criteria(states):
-        run = LoadRun(context.workspace, criteria=criteria)
-        await load_related(context, run, owners, limited_relation(default_relation(relationship), criteria))
-        await follow(context, run)
+        relation = limited_relation(default_relation(relationship), criteria)
+        await in_each_place(context, owners, partial(load_and_follow, context, [relation], criteria))
+
+
+async def load_and_follow(
+    context: SessionContext,
+    relations: Iterable[RelationShape],
+    criteria: tuple[object, ...],
+    token: object | None,
+    states: Sequence[EntityState],
+) -> None:
+    """Load relations of *states*, all of which are in the same place, and what is behind them."""
+    run = LoadRun(context.workspace, token=token, criteria=criteria)
+    for relation in relations:
+        await load_related(context, run, states, relation)
+    await follow(context, run)
 
 
 async def follow(context: SessionContext, run: LoadRun) -> None:
@@ -56,7 +70,7 @@ async def follow(context: SessionContext, run: LoadRun) -> None:
 async def load_related(
     context: SessionContext, run: LoadRun, states: Iterable[EntityState], relation: RelationShape
 ) -> None:
-    """Load one relation of *states*; what is deeper is left in ``run.unfinished``."""
+    """Load one relation of *states* in the place of *run*; what is deeper is left in ``run.unfinished``."""
     key = relation.relationship.key
     wanting: list[EntityState] = []
     settled: list[EntityState] = []
@@ -103,7 +117,7 @@ async def _load_references(
     _deepen(run, relation, list(found.values()))
     if missing:
         build = partial(plan_by_primary_key, shape=relation.shape)
-        plan, rows = await fetch_by_keys(context, relation.shape.mapper, build, missing)
+        plan, rows = await fetch_by_keys(context, relation.shape.mapper, build, missing, token=run.token)
         targets = hydrate(plan.loader, rows, run)
         found.update((target.__dict__[STATE_KEY].key[1], target) for target in targets)
         for key in found.keys() - keys:
@@ -139,7 +153,7 @@ async def _load_members(
     members: dict[Any, list[Any]] = {key: [] for key in owners.by_key}
     if members:
         build = partial(plan_for_members, relation=relation)
-        plan, rows = await fetch_by_keys(context, relation.shape.mapper, build, owners.keys())
+        plan, rows = await fetch_by_keys(context, relation.shape.mapper, build, owners.keys(), token=run.token)
         _group(relation, members, plan, rows, hydrate(plan.loader, rows, run))
     found = ((state, members[key]) for key, states in owners.by_key.items() for state in states)
     attach_all(run, relation.relationship, found)

@@ -48,7 +48,9 @@ async def execute_from(
     options = [*core.with_options(statement.entities), *core.with_options(statement)]
     known = [option for option in options if isinstance(option, Load | EveryEntity | UndeferGroup)]
     shape = without_joins(shape_of(entity.mapper, directives_for(entity, known)), _never)
-    engine, wire = await context.wire(mapper=entity.mapper, clause=statement.rows, pure=is_pure(statement.rows))
+    engine, wire = await context.wire(
+        mapper=entity.mapper, clause=statement.rows, pure=is_pure(statement.rows), token=run.token
+    )
     compiled, extracted = engine.statements.compile(statement.rows)
     sql, values = compiled.bind(parameters, extracted)
     if compiled.columns:
@@ -76,7 +78,7 @@ async def returned_rows(
 ) -> tuple[ResultShape, list[tuple[Any, ...]]]:
     """Execute a statement that returns entities and return its rows, objects in the places of entities."""
     run.reread = True
-    engine, wire = await context.wire(mapper=written_mapper(statement), clause=statement, pure=False)
+    engine, wire = await context.wire(mapper=written_mapper(statement), clause=statement, pure=False, token=run.token)
     call = prepare(engine.statements, statement, parameters)
     if call.rows is None:
         rows = await wire.fetch(call.sql, call.values)

@@ -58,11 +58,11 @@ def is_bulk(statement: Insert | Update) -> bool:
 
 
 async def execute_bulk(
-    ctx: SessionContext, statement: Insert | Update, rows: Sequence[Values], *, populate_existing: bool = False
+    ctx: SessionContext, statement: Insert | Update, rows: Sequence[Values], run: LoadRun
 ) -> AnyResult:
-    """Insert *rows*, or update the rows with their primary keys."""
+    """Insert *rows*, or update the rows with their primary keys; *run* is about the objects that come back."""
     if isinstance(statement, Insert):
-        return await insert_rows(ctx, statement, rows, LoadRun(ctx.workspace, overwrite=populate_existing))
+        return await insert_rows(ctx, statement, rows, run)
     if not isinstance(core.entity_of(statement.table), EntityRef):
         raise ArgumentError(
             "an update() of a table with a list of parameters needs a where(), such as "
@@ -73,7 +73,7 @@ async def execute_bulk(
             "an update() by primary key takes its values from the list of mappings, and cannot return rows; "
             "use where() for anything else"
         )
-    return await update_rows(ctx, mapper_of_write(statement), rows)
+    return await update_rows(ctx, mapper_of_write(statement), rows, run.token)
 
 
 # INSERT ---------------------------------------------------------------------------------------------------------------
@@ -173,12 +173,14 @@ def _with_nulls(mapper: AnyMapper, row: Values) -> Values:
 # UPDATE ---------------------------------------------------------------------------------------------------------------
 
 
-async def update_rows(ctx: SessionContext, mapper: AnyMapper, mappings: Iterable[Values]) -> AnyResult:
+async def update_rows(
+    ctx: SessionContext, mapper: AnyMapper, mappings: Iterable[Values], token: object | None = None
+) -> AnyResult:
     """Update the rows with the primary keys in *mappings* and keep objects in memory in step."""
     rows = _checked(mapper, mappings)
     _check_names(mapper, rows)
     keys = _primary_keys(mapper, rows)
-    updates = [_update(mapper, row, key) for row, key in zip(rows, keys, strict=True)]
+    updates = [_update(mapper, row, key, token) for row, key in zip(rows, keys, strict=True)]
     work = Worklist(Workspace())
     batches = Updating(mapper, Keys(work), Links()).batches_of([row for row, _ in updates if row.values])
     await _carry_out(ctx, batches)
@@ -201,12 +203,12 @@ def _primary_keys(mapper: AnyMapper, rows: Sequence[Values]) -> list[tuple[Any, 
     return [tuple([row[key] for key in keys]) for row in rows]
 
 
-def _update(mapper: AnyMapper, row: Values, key: tuple[Any, ...]) -> tuple[RowUpdate, Any]:
+def _update(mapper: AnyMapper, row: Values, key: tuple[Any, ...], token: object | None) -> tuple[RowUpdate, Any]:
     """Return the update of one row, and the object that stands for it."""
     obj = object.__new__(mapper.class_)
     obj.__dict__.update(row)
     state = state_of(obj)
-    state.key = mapper.identity_key(key)
+    state.key = mapper.identity_key(key, token)
     known = {attribute.key for attribute in mapper.primary_key_attributes}
     if mapper.version_id is not None:
         known.add(mapper.version_id.key)

@@ -25,6 +25,7 @@ from sqlalchemy import intersect as core_intersect
 from sqlalchemy import union as core_union
 from sqlalchemy import union_all as core_union_all
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql.base import ExecutableOption
 from typing_extensions import override
 
 from aiosession import core
@@ -158,7 +159,7 @@ class Clauses:
         """Lock the rows: *read*, *nowait*, *skip_locked*, *of*, *key_share* as in Core's ``with_for_update()``."""
         return self._with(lambda statement: statement.with_for_update(**arguments), "with_for_update")
 
-    def options(self, *options: LoadOption) -> Self:
+    def options(self, *options: ExecutableOption) -> Self:
         """Say how related objects and columns are loaded: `selectinload` and others."""
         return self._with(lambda statement: statement.options(*options), "options")
 

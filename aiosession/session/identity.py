@@ -44,7 +44,7 @@ def _key_of_object(instance: object) -> IdentityKey:
         values.get(attribute.key, before)
         for attribute, before in zip(state.mapper.primary_key_attributes, known, strict=True)
     ]
-    return state.mapper.identity_key(primary_key, None if state.key is None else state.key[2])
+    return state.mapper.identity_key(primary_key, state.place)
 
 
 def owner_of(instance: object) -> object | None:

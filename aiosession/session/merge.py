@@ -15,8 +15,9 @@ from aiosession.loading.columns import is_outdated, refresh
 from aiosession.loading.get import primary_key_of
 from aiosession.loading.hydrate import LoadRun
 from aiosession.loading.options import LoadOption
+from aiosession.loading.places import at_places, in_each_place, places_of_key
 from aiosession.loading.plans import fetch_by_keys, plan_by_primary_key
-from aiosession.loading.relations import follow, load_related
+from aiosession.loading.relations import follow, load_and_follow
 from aiosession.loading.shapes import EntityShape, default_relation, default_shape, shape_for_options
 from aiosession.mapping.mapper import AnyMapper, IdentityKey, Relationship
 from aiosession.state.merging import Given, Survey, has_to_be_known, pending_by_key, stamp, transfer
@@ -58,9 +59,8 @@ async def _look_up(ctx: SessionContext, survey: Survey, options: tuple[LoadOptio
         await _fetch(ctx, shape, group, held)
         await _know_columns(ctx, mapper, group, held)
         for relationship, states in _relations_to_load(group, held).items():
-            run = LoadRun(ctx.workspace)
-            await load_related(ctx, run, states, default_relation(relationship))
-            await follow(ctx, run)
+            relation = default_relation(relationship)
+            await in_each_place(ctx, states, partial(load_and_follow, ctx, [relation], ()))
     return held
 
 
@@ -78,14 +78,33 @@ async def _fetch(ctx: SessionContext, shape: EntityShape, group: Sequence[Given]
             if not is_outdated(ctx.workspace, state):
                 continue
             known.add(key)
-        missing.setdefault(key[2], {})[primary_key_of(mapper, key[1])] = None
-    for token, keys in missing.items():
-        run = LoadRun(ctx.workspace, token=token)
-        plan, rows = await fetch_by_keys(ctx, mapper, partial(plan_by_primary_key, shape=shape), list(keys))
-        found = {entity.__dict__[STATE_KEY].key: entity for entity in hydrate(plan.loader, rows, run)}
-        await follow(ctx, run)
-        _check_found(mapper, [key for key in known if key[2] == token and key not in found])
-        held.update(found)
+        for token in await _places(ctx, mapper, key):
+            missing.setdefault(token, {})[primary_key_of(mapper, key[1])] = None
+    work = {token: partial(_fetch_at, ctx, shape, token, list(keys)) for token, keys in missing.items()}
+    found = {key: entity for part in await at_places(ctx, work, pure=True) for key, entity in part.items()}
+    _check_found(mapper, [key for key in known if key not in found])
+    for key, entity in found.items():
+        held[key] = entity
+        if ctx.placement is not None:  # what has no token yet is looked for in several places
+            held.setdefault((*key[:2], None), entity)
+
+
+async def _places(ctx: SessionContext, mapper: AnyMapper, key: IdentityKey) -> Sequence[object | None]:
+    """Return where the row of an object may be."""
+    if key[2] is not None or ctx.placement is None:
+        return [key[2]]
+    return await places_of_key(ctx, ctx.placement, mapper, primary_key_of(mapper, key[1]), {})
+
+
+async def _fetch_at(
+    ctx: SessionContext, shape: EntityShape, token: object | None, keys: Sequence[tuple[object, ...]]
+) -> dict[IdentityKey, Any]:
+    run = LoadRun(ctx.workspace, token=token)
+    build = partial(plan_by_primary_key, shape=shape)
+    plan, rows = await fetch_by_keys(ctx, shape.mapper, build, keys, token=token)
+    found = {entity.__dict__[STATE_KEY].key: entity for entity in hydrate(plan.loader, rows, run)}
+    await follow(ctx, run)
+    return found
 
 
 async def _know_columns(ctx: SessionContext, mapper: AnyMapper, group: Sequence[Given], held: Held) -> None:

@@ -12,7 +12,9 @@ from aiosession.engine.options import checked as checked_options
 from aiosession.errors import ArgumentError, near
 from aiosession.loading import get as getting
 from aiosession.loading import query
-from aiosession.loading.options import LoadOption
+from aiosession.loading.hydrate import LoadRun
+from aiosession.loading.options import LoadOption, PlaceOption
+from aiosession.loading.places import only_place, place_in, places_of_statement
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session import announcing, executing
 from aiosession.session.bind_arguments import bind_of
@@ -35,7 +37,7 @@ class How(TypedDict, total=False):
 class HowToGet(TypedDict, total=False):
     """What can be said about one ``get()``."""
 
-    options: Sequence[LoadOption] | None
+    options: Sequence[LoadOption | PlaceOption] | None
     populate_existing: bool
     with_for_update: Lock
     identity_token: object | None
@@ -69,17 +71,28 @@ async def _execute_bulk(ctx: SessionContext, clause: Any, params: Any, options: 
     settings = {**core.statement_options(clause), **options}
     if settings.get("autoflush", True):
         await ctx.autoflush()
-    return await execute_bulk(ctx, clause, params, populate_existing=bool(settings.get("populate_existing")))
+    run = LoadRun(
+        ctx.workspace, overwrite=bool(settings.get("populate_existing")), token=settings.get("identity_token")
+    )
+    if ctx.placement is None:
+        return await execute_bulk(ctx, clause, params, run)
+    tokens = await places_of_statement(ctx, ctx.placement, clause, params, settings)
+    run.token = only_place(tokens, "an UPDATE of rows by their primary keys")
+    with ctx.bound_to(ctx.placement.bind(run.token)):
+        return await execute_bulk(ctx, clause, params, run)
 
 
 async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: HowToGet) -> Any:
     """Return the object of a primary key in the way that is asked for; None if there is no such row."""
     options = execution_options(how, HowToGet)
+    given = _options(how.get("options"))
+    token = how.get("identity_token", options.get("identity_token"))
     wish = getting.Wish(
-        options=_options(how.get("options")),
+        options=tuple([option for option in given if not isinstance(option, PlaceOption)]),
         overwrite=bool(how.get("populate_existing") or options.get("populate_existing")),
         lock=lock_arguments(how.get("with_for_update")),
-        token=how.get("identity_token"),
+        token=place_in(given) if token is None else token,
+        said=how,
     )
     fetch = partial(_fetch_asking, ctx, mapper, wish, how) if ctx.listens("do_orm_execute") else None
     with ctx.bound_to(await bind_of(ctx, None, how.get("bind_arguments"), mapper)):
@@ -87,7 +100,12 @@ async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: How
 
 
 async def _fetch_asking(
-    ctx: SessionContext, mapper: AnyMapper, wish: getting.Wish, how: HowToGet, primary_key: tuple[object, ...]
+    ctx: SessionContext,
+    mapper: AnyMapper,
+    wish: getting.Wish,
+    how: HowToGet,
+    primary_key: tuple[object, ...],
+    token: object | None,
 ) -> Any:
     """Read the row of a primary key by a statement that handlers of ``do_orm_execute`` see, change and answer."""
     columns = [mapper.entity.column(attribute) for attribute in mapper.primary_key_attributes]
@@ -96,13 +114,13 @@ async def _fetch_asking(
     if wish.lock is not None:
         statement = statement.with_for_update(**wish.lock)
     options = {**(how.get("execution_options") or {}), "populate_existing": wish.overwrite}
-    if wish.token is not None:
-        options["identity_token"] = wish.token
+    if token is not None:
+        options["identity_token"] = token
     said: How = {"execution_options": options, "bind_arguments": how.get("bind_arguments")}
     return (await execute(ctx, statement, None, said)).scalars().first()
 
 
-def _options(options: object) -> tuple[LoadOption, ...]:
+def _options(options: object) -> tuple[LoadOption | PlaceOption, ...]:
     if options is None:
         return ()
     if isinstance(options, list | tuple):

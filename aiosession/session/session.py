@@ -284,27 +284,31 @@ class AsyncSession(Asking, Transacting):
     def fork(self) -> Self:
         """Return a session of the same configuration, for another task: ``async with session.fork() as other:``.
 
-        A subclass whose constructor takes other arguments overrides this.
+        A subclass whose constructor takes other arguments overrides `_options_of_fork`.
         """
-        context = self.context
-        other = type(self)(
-            self.binds.engine(),
-            binds=self.binds.binds,
-            autoflush=context.autoflushes,
-            expire_on_commit=context.expires_on_commit,
-            autobegin=context.autobegins,
-            info=self._info,
-            stale_reads=context.workspace.stale_reads,
-            isolation_level=context.options.isolation_level,
-            read_only=context.options.read_only,
-            deferrable=context.options.deferrable,
-            join_transaction_mode=context.join_mode.value,
-            close_resets_only=context.reopens,
-            query_cls=self.query_class,
-            twophase=self._twophase,
-        )
+        other = type(self)(**self._options_of_fork())
         other.context.workspace.dispatch = announcing.shared_dispatch(self)
         return other
+
+    def _options_of_fork(self) -> dict[str, Any]:
+        """Return what makes another session like this one."""
+        context = self.context
+        return {
+            "bind": self.binds.engine(),
+            "binds": self.binds.binds,
+            "autoflush": context.autoflushes,
+            "expire_on_commit": context.expires_on_commit,
+            "autobegin": context.autobegins,
+            "info": self._info,
+            "stale_reads": context.workspace.stale_reads,
+            "isolation_level": context.options.isolation_level,
+            "read_only": context.options.read_only,
+            "deferrable": context.options.deferrable,
+            "join_transaction_mode": context.join_mode.value,
+            "close_resets_only": context.reopens,
+            "query_cls": self.query_class,
+            "twophase": self._twophase,
+        }
 
     async def close(self) -> None:
         """Roll back what is open, give connections back, let all objects go; the session cannot be used any more."""

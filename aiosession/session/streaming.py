@@ -18,6 +18,7 @@ from aiosession.engine.streaming import AsyncResult, RowSource
 from aiosession.errors import ArgumentError
 from aiosession.loading.criteria import propagated
 from aiosession.loading.hydrate import LoadRun
+from aiosession.loading.places import only_place, places_of_statement
 from aiosession.loading.plan import QueryPlan, mapper_of_statement, plan_query
 from aiosession.loading.relations import follow
 from aiosession.mapping.mapper import AnyMapper
@@ -56,11 +57,14 @@ async def stream(
         return result
     options = {**core.statement_options(clause), **execution_options(how, How)}
     size = int(options.get("yield_per") or DEFAULT_CHUNK)
-    if options.get("autoflush", True):
-        await ctx.autoflush()
     mapper = mapper_of_statement(clause) if isinstance(clause, Select) else None
     with ctx.bound_to(await bind_of(ctx, clause, how.get("bind_arguments"), mapper)):
-        share = await ctx.share(mapper=mapper, clause=clause)
+        if ctx.placement is not None:
+            tokens = await places_of_statement(ctx, ctx.placement, clause, params, options)
+            options["identity_token"] = only_place(tokens, "a statement that is streamed")
+        if options.get("autoflush", True):
+            await ctx.autoflush()
+        share = await ctx.share(mapper=mapper, clause=clause, token=options.get("identity_token"))
     cursor = _cursor(share, clause, params, mapper)
     return AsyncResult(cursor.shape, RowSource(_chunks(ctx, share, cursor, options, size)))
 
@@ -119,6 +123,7 @@ async def _made(ctx: SessionContext, cursor: Cursor, rows: Sequence[Row], option
         ctx.workspace,
         overwrite=bool(options.get("populate_existing", False)),
         reread=cursor.plan.locks_rows,
+        token=options.get("identity_token"),
         criteria=cursor.criteria,
     )
     found = cursor.plan.rows(rows, run)

@@ -18,14 +18,16 @@ from sqlalchemy.sql.visitors import iterate
 
 from aiosession import core
 
-_FUNCTION_GROUPS: Final = (
-    # aggregates
+_AGGREGATE_GROUPS: Final = (
     "count sum avg min max total group_concat string_agg array_agg aggregate_strings bool_and bool_or every bit_and",
     "bit_or bit_xor json_agg jsonb_agg json_object_agg jsonb_object_agg json_agg_strict jsonb_agg_strict",
     "json_group_array json_group_object jsonb_group_array jsonb_group_object xmlagg range_agg",
     "range_intersect_agg any_value stddev stddev_pop stddev_samp variance var_pop var_samp corr covar_pop covar_samp",
     "regr_avgx regr_avgy regr_count",
     "regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy mode percentile_cont percentile_disc median",
+)
+_FUNCTION_GROUPS: Final = (
+    *_AGGREGATE_GROUPS,
     "grouping grouping_sets cube rollup any_ all_ some any all",
     # window functions
     "row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value",
@@ -88,6 +90,9 @@ _FUNCTION_GROUPS: Final = (
 #: ``lo_*``, ``dblink*`` and whatever else is not named here may do more.
 PURE_FUNCTIONS: Final = frozenset(name for group in _FUNCTION_GROUPS for name in group.split())
 
+AGGREGATE_FUNCTIONS: Final = frozenset(name for group in _AGGREGATE_GROUPS for name in group.split())
+"""Those of them that make one value of many rows."""
+
 _SELECTS: Final = (Select, CompoundSelect, SelectStatementGrouping, ScalarSelect, Exists, Values, FunctionElement)
 _HARMLESS_TEXT: Final = re.compile(r"""\s*(?:\*|[\w.]+|"[^"]*"|'[^']*'|[-+]?\d+(?:\.\d+)?)\s*""")
 _READING_WORDS: Final = ("SELECT", "VALUES", "EXPLAIN", "SHOW", "PRAGMA")
@@ -127,14 +132,19 @@ def _is_pure_function(element: object) -> bool:
     return isinstance(name, str) and name.lower() in PURE_FUNCTIONS and not getattr(element, "packagenames", ())
 
 
+def is_plain_text(text: str) -> bool:
+    """Tell whether SQL given as text is a name or a literal, and calls nothing."""
+    return _HARMLESS_TEXT.fullmatch(text) is not None
+
+
 def _is_harmless_text(element: object) -> bool:
-    return _HARMLESS_TEXT.fullmatch(getattr(element, "text", "")) is not None
+    return is_plain_text(getattr(element, "text", ""))
 
 
 def _is_harmless_column(element: object) -> bool:
     if not getattr(element, "is_literal", False):
         return True
-    return _HARMLESS_TEXT.fullmatch(str(getattr(element, "name", ""))) is not None
+    return is_plain_text(str(getattr(element, "name", "")))
 
 
 def _never(_element: object) -> bool:

@@ -368,4 +368,4 @@ def target_in_memory(state: EntityState, rules: RelationRules) -> object | None:
         if value is None or value is NO_VALUE:
             return None
         primary_key.append(value)
-    return workspace.identify(relationship.target.identity_key(primary_key))
+    return workspace.identify(relationship.target.identity_key(primary_key, state.place))

@@ -66,6 +66,7 @@ class EntityState(weakref.ref[Any]):
         "parents",
         "parked",
         "pending",
+        "token",
         "was_deleted",
         "workspace_ref",
     )
@@ -91,6 +92,8 @@ class EntityState(weakref.ref[Any]):
     """Whether a committed transaction deleted the row."""
     parents: "dict[Relationship, EntityState | None] | None"
     """For delete-orphan relations that were changed: the parent now, None where the object was removed."""
+    token: object | None
+    """Where the row of an object without one will be, once that is decided; afterwards it is part of the key."""
     parked: dict[str, object] | None
     """Stale values kept out of reach, where the session is to refuse reading them."""
 
@@ -116,6 +119,11 @@ class EntityState(weakref.ref[Any]):
         if self.workspace_ref is None or self.workspace_ref() is not None:
             return current
         return TRANSIENT if current is PENDING else DETACHED
+
+    @property
+    def place(self) -> Any:
+        """The identity token: where the row is, or will be once that is decided; None if there is only one place."""
+        return self.token if self.key is None else self.key[2]
 
     def release(self) -> None:
         """Cut the tie to a workspace: pending becomes transient, persistent and deleted become detached."""

@@ -156,8 +156,8 @@ class InstanceState:
 
     @property
     def identity_token(self) -> Any:
-        """What tells apart rows with the same primary key in different databases."""
-        return None if self._state.key is None else self._state.key[2]
+        """What tells apart rows with the same primary key in different databases; None if there is nothing to tell."""
+        return self._state.place
 
     @property
     def has_identity(self) -> bool:

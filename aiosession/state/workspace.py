@@ -40,6 +40,8 @@ class Workspace:
         self.epoch = 0
         self.parks_stale = stale_reads == "raise"
         self.load_attribute: LoadAttribute | None = None
+        self.has_tokens = False
+        """Whether objects here may have identity tokens."""
         self.dispatch: Dispatch = NOBODY
         """Handlers of the session's events."""
         self.is_listened_to = False
@@ -218,6 +220,7 @@ class Workspace:
             before_attach(self, obj)
         state.workspace_ref = self.ref
         self.identity_map.add(state.key, state)
+        self.has_tokens = self.has_tokens or state.key[2] is not None
         state.move(PERSISTENT)
         state.epoch = self.epoch
         state.inserted_here = False
@@ -265,6 +268,7 @@ class Workspace:
                 self.dirty[state] = obj
         else:
             self.identity_map.add(key, state)
+            self.has_tokens = self.has_tokens or key[2] is not None
             state.workspace_ref = self.ref
         state.move(PERSISTENT)
         state.key = key

@@ -21,6 +21,7 @@ from aiosession.sql.purity import may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
+from aiosession.transaction.placement import Placement
 from aiosession.transaction.two_phase import Coordinator
 from aiosession.transaction.unit import SessionTransaction
 
@@ -72,6 +73,7 @@ class SessionContext:
         "locate",
         "options",
         "override",
+        "placement",
         "reopens",
         "two_phase",
         "was_heard",
@@ -84,9 +86,7 @@ class SessionContext:
         self.options: Final = options
         self.locate: Final = locate
         self._flush: Final = flush
-        self.autoflushes = True
-        self.autobegins = True
-        self.expires_on_commit = True
+        self.autoflushes = self.autobegins = self.expires_on_commit = True
         self.closed = False
         self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
         self.flushing = False
@@ -105,6 +105,8 @@ class SessionContext:
         """The ``async with session.begin()`` block that is being run, which owns the transaction."""
         self.override: Bind | None = None
         """The bind that the call in progress was given explicitly."""
+        self.placement: Placement | None = None
+        """Who says in which of several databases things are; None if a class has one place."""
         self.handed: Handed | None = None
         self.allows_lone_write = False
         """The flush in progress is all that its transaction consists of and COMMIT follows at once: a plan of one
@@ -126,30 +128,41 @@ class SessionContext:
         self.reopens = reopens
 
     async def wire(
-        self, *, mapper: AnyMapper | None = None, clause: Any = None, pure: bool, lone: bool = False
+        self,
+        *,
+        mapper: AnyMapper | None = None,
+        clause: Any = None,
+        pure: bool,
+        lone: bool = False,
+        token: object | None = None,
     ) -> tuple[AsyncEngine, Wire]:
         """Return the engine and the wire for one statement about *mapper* or *clause*.
 
         A *pure* read gets a connection of its own for the duration of the wire's verb as long as no transaction is
-        open on its bind; anything else opens one, except a *lone* write (see `allows_lone_write`).
+        open on its bind; anything else opens one, except a *lone* write (see `allows_lone_write`). *token* says which
+        of several databases is meant.
         """
         self.last = mapper if clause is None else clause
-        bind = await self.bind(mapper=mapper, clause=clause)
+        bind = await self.bind(mapper=mapper, clause=clause, token=token)
         wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
         if self.workspace.dispatch.hooks and isinstance(wire, BindTransaction):
             await self.announce_begin(wire)
         return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire
 
-    async def bind(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> Bind:
+    async def bind(self, *, mapper: AnyMapper | None = None, clause: Any = None, token: object | None = None) -> Bind:
         """Return the engine or connection for *mapper* or *clause*; nothing is sent and nothing begins."""
+        if token is not None and self.placement is not None:
+            return self.placement.bind(token)
         bind = self.override or self.locate(mapper, clause)
         if not isinstance(bind, AsyncEngine | AsyncConnection):
             bind = await awaited_bind(bind)
         return bind
 
-    async def engine(self, *, mapper: AnyMapper | None = None, clause: Any = None) -> AsyncEngine:
+    async def engine(
+        self, *, mapper: AnyMapper | None = None, clause: Any = None, token: object | None = None
+    ) -> AsyncEngine:
         """Return the engine for *mapper* or *clause*; nothing is sent and nothing begins."""
-        bind = await self.bind(mapper=mapper, clause=clause)
+        bind = await self.bind(mapper=mapper, clause=clause, token=token)
         return bind if isinstance(bind, AsyncEngine) else bind.engine
 
     async def share(
@@ -158,9 +171,10 @@ class SessionContext:
         mapper: AnyMapper | None = None,
         clause: Any = None,
         options: TransactionOptions | None = None,
+        token: object | None = None,
     ) -> BindTransaction:
         """Return the open transaction on the bind of *mapper* or *clause*, begun now, with *options*, if it was not."""
-        bind = await self.bind(mapper=mapper, clause=clause)
+        bind = await self.bind(mapper=mapper, clause=clause, token=token)
         share = await self.enter().share_of(bind, options)
         if self.workspace.dispatch.hooks:
             await self.announce_begin(share)

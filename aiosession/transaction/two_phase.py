@@ -9,10 +9,10 @@ decision (Gray 1978, "the last agent").
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from aiosession import aio
 from aiosession.engine.engine import AsyncEngine
@@ -197,11 +197,11 @@ class Coordinator:
             decider = await self._decider_among(changed)
             self._others = [each for each in changed if each is not decider]
         busy = {each.share for each in changed} | {each.share for each in self._deciding()}
-        await _all_of([share.commit() for share in held if share not in busy])
+        await aio.together([share.commit() for share in held if share not in busy])
         if self._others:
             self.phase = Phase.PREPARING
             self._prepared_at = (time.time(), time.monotonic())
-            await _all_of([each.share.prepare(self._name(each)) for each in self._others])
+            await aio.together([each.share.prepare(self._name(each)) for each in self._others])
             self.phase = Phase.PREPARED
 
     async def _decider_among(self, changed: Sequence[Participant]) -> Participant:
@@ -312,10 +312,3 @@ class Coordinator:
 
     def _branch(self, participant: Participant) -> Branch:
         return Branch(participant.share.engine, self._name(participant))
-
-
-async def _all_of(coroutines: Sequence[Coroutine[Any, Any, object]]) -> None:
-    """Run all of them to their ends; raise the first error."""
-    for outcome in await aio.settled(coroutines):
-        if isinstance(outcome, Exception):
-            raise outcome

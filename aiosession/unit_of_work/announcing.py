@@ -73,16 +73,18 @@ def _tell_refreshed(outcome: Outcome, flushing: FlushContext | None) -> None:
 
 
 async def _tell(ctx: SessionContext, name: str, states: Mapping[EntityState, object]) -> None:
-    connections: dict[AnyMapper, AsyncConnection] = {}
+    connections: dict[tuple[AnyMapper, object], AsyncConnection] = {}
     for state in list(states):
         mapper = state.mapper
         hook = mapper.events.hooks.get(name)
         obj = state()
         if hook is None or obj is None or ctx.handed is None:
             continue
-        if mapper not in connections:
-            connections[mapper] = ctx.handed.connection(await ctx.share(mapper=mapper, clause=mapper.table))
-        await ctx.call(hook, mapper, connections[mapper], obj)
+        place = (mapper, state.place)
+        if place not in connections:
+            share = await ctx.share(mapper=mapper, clause=mapper.table, token=state.place)
+            connections[place] = ctx.handed.connection(share)
+        await ctx.call(hook, mapper, connections[place], obj)
 
 
 @contextmanager

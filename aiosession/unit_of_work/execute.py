@@ -97,10 +97,10 @@ async def route(ctx: SessionContext, plan: FlushPlan) -> list[Dispatch]:
     binds: dict[object, Bind] = {}
     found: list[Dispatch] = []
     for batch in plan:
-        place = batch.mapper or batch.table
+        place = (batch.mapper or batch.table) if batch.token is None else batch.token
         bind = binds.get(place)
         if bind is None:
-            bind = binds[place] = await ctx.bind(mapper=batch.mapper, clause=batch.table)
+            bind = binds[place] = await ctx.bind(mapper=batch.mapper, clause=batch.table, token=batch.token)
         found.append(_dispatch(batch, bind))
     return found
 
@@ -119,9 +119,9 @@ async def execute_plan(ctx: SessionContext, plan: FlushPlan) -> Outcome:
     is_lone = is_lone and all(map(_is_lone, dispatches))
     for dispatch in dispatches:
         batch = dispatch.batch
-        _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=is_lone)
+        _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=is_lone, token=batch.token)
         try:
-            written = await _send(dispatch, wire, outcome)
+            written = await (_send if batch.token is None else _send_noting)(dispatch, wire, outcome)
         except DataError as error:
             raise _named(batch, outcome, error) from error
         outcome.written.append(written)
@@ -149,10 +149,11 @@ async def _send_combined(
     ctx: SessionContext, combined: CombinedStatement, dispatches: Sequence[Dispatch]
 ) -> list[Written]:
     batch = dispatches[0].batch
-    _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=True)
+    _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=True, token=batch.token)
     try:
         rows = await wire.fetch(combined.sql, combined.parameters([_parameters(each) for each in dispatches]))
     except DatabaseError as error:
+        _note_place(batch, error)
         stale = stale_member(str(error.orig))
         if stale is None and isinstance(error, DataError):
             raise _named_among(dispatches, error) from error
@@ -330,6 +331,20 @@ async def _send(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
     rows = statement.results(await wire.fetch(statement.sql, parameters))
     _check(batch, len(rows))
     return Written(batch, values, _in_order(batch, values, rows) if dispatch.form is Form.ARRAYS else rows)
+
+
+async def _send_noting(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
+    """Send a batch to one of several databases; an error says which one that was."""
+    try:
+        return await _send(dispatch, wire, outcome)
+    except Exception as error:
+        _note_place(dispatch.batch, error)
+        raise
+
+
+def _note_place(batch: Batch, error: Exception) -> None:
+    if batch.token is not None:
+        error.add_note(f"on shard {batch.token!r}")
 
 
 async def _send_expression(dispatch: Dispatch, wire: Wire, values: Sequence[list[Any]]) -> Written:

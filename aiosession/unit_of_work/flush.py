@@ -13,6 +13,7 @@ from aiosession.unit_of_work import announcing
 from aiosession.unit_of_work.announcing import FlushContext
 from aiosession.unit_of_work.execute import Outcome, execute_plan, route
 from aiosession.unit_of_work.fetching import wanted_at_once
+from aiosession.unit_of_work.placing import choose_places, plan_by_place
 from aiosession.unit_of_work.plan import FlushPlan
 from aiosession.unit_of_work.planning import make_plan
 from aiosession.unit_of_work.settle import changes_seen, settle
@@ -44,13 +45,15 @@ async def flush(
     With ``ctx.allows_lone_write`` a plan of one statement is sent without BEGIN, where nothing could need undoing.
     """
     work = await gather(ctx.workspace, partial(loaders.relation, ctx), objects)
+    if ctx.placement is not None:
+        await choose_places(ctx.placement, work)
     is_heard = flushing is not None or announcing.is_heard(work)
     ctx.was_heard = is_heard or bool(ctx.workspace.dispatch.hooks)
     if ctx.was_heard:
         ctx.allows_lone_write = False  # a handler that fails afterwards must be able to keep it all from the database
     if is_heard:
         await announcing.before_writing(ctx, work)
-    plan = make_plan(work)
+    plan = make_plan(work) if ctx.placement is None else plan_by_place(work)
     seen = changes_seen(work)
     outcome = await execute_plan(ctx, plan)
     if is_heard:
@@ -82,6 +85,8 @@ async def plan(
     Defaults that Python computes are computed for the plan, and again for the flush.
     """
     work = await gather(ctx.workspace, partial(load_relation, ctx), objects)
-    found = make_plan(work)
+    if ctx.placement is not None:
+        await choose_places(ctx.placement, work)
+    found = make_plan(work) if ctx.placement is None else plan_by_place(work)
     binds = [dispatch.engine.url.render_as_string() for dispatch in await route(ctx, found)]
     return replace(found, binds=tuple(binds))

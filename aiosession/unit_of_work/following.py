@@ -36,7 +36,7 @@ def _followers(
     ]
     found: list[tuple[EntityState, dict[str, Any], dict[str, Any]]] = []
     for child in keys.work.workspace.identity_map.live_states():
-        if child.mapper is not carried.mapper or child is parent:
+        if child.mapper is not carried.mapper or child is parent or child.place != parent.place:
             continue
         held = {destination: keys.of_stored_or_none(child, destination) for destination, _ in wanted}
         if all(held[destination] == value and value is not NO_VALUE for destination, value in wanted):

@@ -104,6 +104,8 @@ class Batch:
     seen: tuple[tuple[str, Sequence[Any]], ...] = ()
     """What attributes of new objects held when the plan was made, members for collections: what differs later is a
     change that came while the flush was waiting."""
+    token: object | None = None
+    """Which of several databases the rows are in; None if their class has one place."""
 
     @property
     def kind(self) -> WriteKind:

@@ -356,7 +356,7 @@ def _check_identities(work: Worklist, mapper: AnyMapper, batches: Sequence[Batch
         if len(columns) < len(mapper.primary_key):
             continue
         for key in zip(*columns, strict=True):
-            other = None if _has_generated(key) else known.get((mapper.class_, key, None))
+            other = None if _has_generated(key) else known.get((mapper.class_, key, work.token))
             if other is not None and other() is not None and other not in work.deletes:
                 raise FlushError(
                     f"a new {mapper.name} has the primary key {key}, but {other.describe()} is already in this "

@@ -139,7 +139,7 @@ def _identities(written: Written) -> list[Any]:
     class_ = mapper.class_
     if any(value is None for column in columns for value in column):
         raise FlushError(f"the database made no value for the primary key of a new {mapper.name}")
-    return [(class_, key, None) for key in zip(*columns, strict=True)]
+    return [(class_, key, batch.token) for key in zip(*columns, strict=True)]
 
 
 def identity_of(state: EntityState) -> Any:
@@ -149,7 +149,7 @@ def identity_of(state: EntityState) -> Any:
     key = tuple([values.get(attribute.key) for attribute in mapper.primary_key_attributes])
     if None in key:
         raise FlushError(f"the database made no value for the primary key of a new {mapper.name}: {key}")
-    return (mapper.class_, key, None)
+    return (mapper.class_, key, state.place)
 
 
 def decided_rows(written: Written) -> list[dict[str, Any]]:

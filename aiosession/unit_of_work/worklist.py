@@ -39,6 +39,8 @@ class Worklist:
     """Rows whose foreign key is set to NULL because the row it refers to is deleted."""
     emptied: list[tuple[Association, list[EntityState]]] = field(default_factory=list)
     """Connecting rows to delete by their owner alone, because nobody has loaded them."""
+    token: object | None = None
+    """Which of several databases all this is for."""
 
     def is_present(self, state: EntityState) -> bool:
         """Whether the object of *state* is in the session and stays there."""

@@ -1,10 +1,13 @@
 """SQLAlchemy Core is used by its public names, but for one package; its engine and its ORM are not used at all."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import aiosession
 
 PACKAGE = Path(__file__).parents[2] / "aiosession"
 TREES = {
@@ -76,6 +79,18 @@ def test_private_names_of_core_are_used_in_one_package_only(file: str) -> None:
 
     assert not strange
     assert not [name for module, name in found if module.startswith("sqlalchemy") and is_private(name)]
+
+
+@pytest.mark.parametrize("file", [file for file in TREES if file.startswith("ext/")])
+def test_extensions_import_public_names_only(file: str) -> None:
+    foreign = [
+        f"{module}.{name}"
+        for module, name in imported(TREES[file])
+        if module.split(".")[0] not in {*sys.stdlib_module_names, "sqlalchemy", "typing_extensions"}
+        and not (module == "aiosession" and name in aiosession.__all__)
+    ]
+
+    assert not foreign
 
 
 def test_the_contact_is_where_these_tests_look_for_it() -> None:

@@ -26,8 +26,10 @@ MAY_WAIT = {
     "transaction",
     "loading/columns.py",
     "loading/dml.py",
+    "loading/everywhere.py",
     "loading/get.py",
     "loading/load.py",
+    "loading/places.py",
     "loading/plans.py",
     "loading/query.py",
     "loading/relations.py",
@@ -35,9 +37,11 @@ MAY_WAIT = {
     "unit_of_work/announcing.py",
     "unit_of_work/execute.py",
     "unit_of_work/flush.py",
+    "unit_of_work/placing.py",
     "unit_of_work/worklist.py",
     "session",
     "recover.py",
+    "ext",
     "testing",
 }
 """Everything else decides, and never waits."""

@@ -1,4 +1,6 @@
-"""`finish` brings work to its end whatever happens to the caller; `Guard` lets one operation through at a time."""
+"""`finish` brings work to its end whatever happens to the caller; `together` leaves nothing running; `Guard` lets one
+operation through at a time.
+"""
 
 import asyncio
 import inspect
@@ -263,3 +265,91 @@ async def test_task_name_says_who_runs() -> None:
         return aio.task_name()
 
     assert await asyncio.create_task(name(), name="me") == "task 'me'"
+
+
+# together
+
+
+async def test_things_run_at_the_same_time_and_results_come_in_order() -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+
+    async def meet(mine: asyncio.Event, other: asyncio.Event, name: str) -> str:
+        mine.set()
+        await other.wait()
+        return name
+
+    assert await aio.together([meet(first, second, "a"), meet(second, first, "b")]) == ["a", "b"]
+    assert await aio.together([]) == []
+
+
+def test_without_an_event_loop_things_run_one_by_one() -> None:
+    done: list[int] = []
+
+    async def note(number: int) -> int:
+        done.append(number)
+        if number == 1:
+            raise KeyError(number)
+        return number
+
+    with pytest.raises(StopIteration) as end:
+        aio.together([note(0), note(2)]).send(None)
+    assert end.value.value == [0, 2]
+    with pytest.raises(KeyError):
+        aio.together([note(1), note(3)]).send(None)
+    assert done == [0, 2, 1, 3]
+
+
+async def test_the_first_error_is_raised_when_all_have_ended() -> None:
+    done: list[str] = []
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    async def slowly() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        done.append("slowly")
+
+    with pytest.raises(KeyError):
+        await aio.together([slowly(), fail(KeyError("x")), fail(ValueError("y"))])
+    assert done == ["slowly"]
+
+
+async def test_a_cancelled_caller_cancels_all_and_waits_for_their_ends() -> None:
+    ended: list[int] = []
+    begun = asyncio.Semaphore(0)
+
+    async def hang(number: int) -> None:
+        begun.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(number)
+
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(aio.together([hang(1), hang(2)]))
+    await begun.acquire()
+    await begun.acquire()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert ended == [1, 2]
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_cancel_scope_ends_all() -> None:
+    ended: list[int] = []
+
+    async def hang(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    with anyio.move_on_after(0.01) as scope:
+        await aio.together([hang(1), hang(2)])
+
+    assert scope.cancelled_caught
+    assert ended == [1, 2]

@@ -1,0 +1,1 @@
+"""Extensions: each is a module of its own, and uses nothing but public names."""
