@@ -11,6 +11,9 @@ from aiosession.declarative.registry import registry
 from aiosession.declarative.relations import backref, relationship
 from aiosession.engine.create import create_async_engine
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.registry import EngineRegistry
+from aiosession.engine.replica import ReplicaStatus
+from aiosession.engine.replicated import ReplicatedEngine, create_replicated_engine
 from aiosession.engine.result import MappingResult, Result, ScalarResult
 from aiosession.engine.row import Row, RowMapping
 from aiosession.engine.streaming import AsyncMappingResult, AsyncResult, AsyncScalarResult
@@ -96,6 +99,8 @@ from aiosession.state.lifecycle import Lifecycle
 from aiosession.state.transience import make_transient, make_transient_to_detached, was_deleted
 from aiosession.state.view import InstanceState
 from aiosession.transaction.decisions import decision_table
+from aiosession.transaction.freshness import Freshness
+from aiosession.transaction.operation import Operation
 from aiosession.transaction.recovery import InDoubt, recover, recovery
 from aiosession.transaction.two_phase import TwoPhase
 from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated, PlannedRow, Reason, Why
@@ -123,9 +128,11 @@ __all__ = [
     "DeadlockError",
     "DeclarativeBase",
     "DisconnectError",
+    "EngineRegistry",
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",
+    "Freshness",
     "Generated",
     "History",
     "InDoubt",
@@ -150,6 +157,7 @@ __all__ = [
     "NotSupportedError",
     "ORMExecuteState",
     "ObjectNotFoundError",
+    "Operation",
     "OperationalError",
     "OverlappingRelationshipsWarning",
     "PartialCommitError",
@@ -160,6 +168,8 @@ __all__ = [
     "Query",
     "Reason",
     "ReentrantUseError",
+    "ReplicaStatus",
+    "ReplicatedEngine",
     "ResourceClosedError",
     "Result",
     "Row",
@@ -189,6 +199,7 @@ __all__ = [
     "configure_mappers",
     "contains_eager",
     "create_async_engine",
+    "create_replicated_engine",
     "decision_table",
     "declared_attr",
     "defaultload",

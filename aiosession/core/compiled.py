@@ -22,7 +22,10 @@ def compile_statement(
     many: bool = False,
     schema_translate_map: Mapping[str | None, str | None] | None = None,
 ) -> SQLCompiler:
-    """Compile *statement*; with *key*, the values in other statements of the same key can take the place of its own."""
+    """Compile *statement*; with *key*, the values in other statements of the same key can take the place of its own.
+
+    With *schema_translate_map* there are symbols in place of schemas, the same ones whatever the names in it.
+    """
     if many and getattr(statement, "_sort_by_parameter_order", False):
         # each row of parameters is sent by itself, so what it returns comes in their order
         statement = statement._generate()  # type: ignore[attr-defined]  # private in Core
@@ -34,7 +37,6 @@ def compile_statement(
         column_keys=None if column_keys is None else list(column_keys),
         for_executemany=many,
         schema_translate_map=schema_translate_map,
-        render_schema_translate=bool(schema_translate_map),
     )
 
 
@@ -42,13 +44,15 @@ def compile_ddl(
     dialect: Dialect,
     statement: ClauseElement,
     schema_translate_map: Mapping[str | None, str | None] | None = None,
+    *,
+    symbolic: bool = False,
 ) -> str:
-    """Return the text of a DDL statement."""
+    """Return the text of a DDL statement; if it is *symbolic*, with symbols in place of schemas."""
     compiled = cast("Callable[..., Compiled]", dialect.ddl_compiler)(
         dialect,
         statement,
         schema_translate_map=schema_translate_map,
-        render_schema_translate=bool(schema_translate_map),
+        render_schema_translate=bool(schema_translate_map) and not symbolic,
     )
     return compiled.string or ""
 

@@ -325,7 +325,7 @@ class AiosqliteDriver:
     """SQLite through aiosqlite."""
 
     def __init__(self, url: URL, options: DriverOptions) -> None:
-        self._location: Location = location(url, options.connect_args)
+        self._location: Location = location(url, options.connect_args, read_only=options.read_only)
         self._dialect = SQLiteDialect_aiosqlite(
             dbapi=SQLiteDialect_aiosqlite.import_dbapi(),
             json_serializer=options.json_serializer,

@@ -390,6 +390,8 @@ class AsyncpgDriver:
         if "prepared_statement_cache_size" in given:
             given["statement_cache_size"] = given.pop("prepared_statement_cache_size")
         given = arguments.checked_options(_NAME, given, _OPTIONS)
+        if options.read_only:
+            given["server_settings"] = postgres.read_only(given.get("server_settings"))
         self._arguments: dict[str, Any] = _DEFAULTS | arguments.converted(_NAME, given, _KINDS)
 
     @property

@@ -1,5 +1,6 @@
 """What is said to PostgreSQL, whichever library says it."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from aiosession.drivers import arguments
@@ -31,6 +32,12 @@ _OUTCOMES: Final[dict[object, CommitOutcome]] = {
     "aborted": CommitOutcome.ROLLED_BACK,
     "in progress": CommitOutcome.IN_PROGRESS,
 }
+
+
+def read_only(settings: object) -> dict[str, object]:
+    """Return *settings*, sent with the request to connect, and one that makes the server refuse writes."""
+    given = dict(settings) if isinstance(settings, Mapping) else {}
+    return {**given, "default_transaction_read_only": "on"}
 
 
 def number_told(notice: str) -> str | None:

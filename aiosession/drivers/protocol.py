@@ -100,6 +100,8 @@ class DriverOptions:
     json_deserializer: Callable[[str], object] | None = None
     track_commits: bool = True
     """Learn the number of each transaction that begins with a write, where that costs no round trip."""
+    read_only: bool = False
+    """Open connections on which the database refuses whatever would write, outside of transactions too."""
 
 
 @dataclass(frozen=True, slots=True)

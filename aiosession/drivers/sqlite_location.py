@@ -86,7 +86,7 @@ class Location:
                 return
 
 
-def location(url: URL, connect_args: Mapping[str, object]) -> Location:
+def location(url: URL, connect_args: Mapping[str, object], *, read_only: bool = False) -> Location:
     """Return the database that *url* names; complain about what SQLite cannot understand."""
     if url.username or url.password or url.host or url.port or "\0" in (url.database or ""):
         raise ArgumentError(
@@ -96,6 +96,10 @@ def location(url: URL, connect_args: Mapping[str, object]) -> Location:
     options = arguments.checked_options(NAME, {**url.query, **connect_args}, _OPTIONS)
     options = arguments.converted(NAME, options, _KINDS)
     is_memory = url.database in _MEMORY_NAMES or options.get("mode") == "memory"
+    if read_only:
+        if is_memory:
+            raise ArgumentError("a database in memory that is opened with read_only=True would stay empty for ever")
+        options["mode"] = "ro"
     if is_memory:
         database, is_uri = _memory_name(), True
     else:

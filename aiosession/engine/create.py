@@ -39,6 +39,7 @@ class EngineOptions(TypedDict, total=False):
     execution_options: Mapping[str, Any]
     logging_name: str
     track_commits: bool
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class _Options:
     execution_options: Mapping[str, Any] = field(default_factory=dict)
     logging_name: str | None = None
     track_commits: bool = True
+    read_only: bool = False
 
 
 _NAMES: Final = tuple(each.name for each in fields(_Options))
@@ -74,6 +76,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "pool_use_lifo": ((bool,), "True or False"),
     "hide_parameters": ((bool,), "True or False"),
     "track_commits": ((bool,), "True or False"),
+    "read_only": ((bool,), "True or False"),
     "connect_args": ((Mapping,), "a mapping"),
     "execution_options": ((Mapping,), "a mapping"),
     "logging_name": ((str, NoneType), "a name"),
@@ -99,7 +102,8 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
     *pool_pre_ping* asks for a sign of life first. *echo* logs statements, *hide_parameters* keeps values out of logs
     and errors, *connect_args* goes to the driver, *query_cache_size* bounds the compiled statements. With
     *track_commits* PostgreSQL tells the number of each transaction that writes, in the answer to BEGIN, so that
-    ``CommitOutcomeUnknownError.resolve()`` can ask what became of it.
+    ``CommitOutcomeUnknownError.resolve()`` can ask what became of it. With *read_only* connections are opened so that
+    the database refuses whatever would write.
     """
     chosen = _checked(options)
     address = _checked_url(url)
@@ -110,6 +114,7 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
             json_serializer=chosen.json_serializer,
             json_deserializer=chosen.json_deserializer,
             track_commits=chosen.track_commits,
+            read_only=chosen.read_only,
         ),
     )
     _prepare_dialect(driver)
@@ -197,4 +202,6 @@ def _execution_options(chosen: _Options) -> dict[str, Any]:
     given = dict(chosen.execution_options)
     if chosen.isolation_level is not None:
         given["isolation_level"] = chosen.isolation_level
+    if chosen.read_only:
+        given["read_only"] = True
     return execution.checked(given)

@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from aiosession import core, errors
 from aiosession.engine.wire import EngineConnection
-from aiosession.sql.cache import SchemaMap
+from aiosession.sql.schemas import SchemaMap
 
 _POSTGRESQL: Final = """
 SELECT 'relation', n.nspname, c.relname, pg_catalog.pg_table_is_visible(c.oid)

@@ -16,18 +16,19 @@ from typing_extensions import TypeVarTuple, override
 
 from aiosession import aio, core, errors
 from aiosession.drivers.pool import Pool
-from aiosession.drivers.protocol import Capabilities, Driver, TransactionOptions
+from aiosession.drivers.protocol import Capabilities, Driver
 from aiosession.engine import ddl
 from aiosession.engine.execution import AnyResult, Call, Parameters, prepare, send, send_text, stream
-from aiosession.engine.options import checked
+from aiosession.engine.options import checked, transaction_options
 from aiosession.engine.result import Result, ScalarResult
 from aiosession.engine.stack import TransactionStack
 from aiosession.engine.streaming import AsyncResult, AsyncScalarResult
 from aiosession.engine.transacting import TransactingConnection
 from aiosession.engine.wire import EngineConnection, translated
 from aiosession.events import StatementHooks
-from aiosession.sql.cache import SchemaMap, StatementCache
+from aiosession.sql.cache import StatementCache
 from aiosession.sql.purity import may_write
+from aiosession.sql.schemas import SchemaMap, SchemaNames
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -65,6 +66,8 @@ class AsyncEngine:
         self.statements: Final = statements
         self.settings: Final = settings
         self.events: Final = settings.events
+        schemas: SchemaMap | None = settings.options.get("schema_translate_map")
+        self.schemas: Final = SchemaNames(schemas, driver.dialect) if schemas else None
 
     @override
     def __repr__(self) -> str:
@@ -114,7 +117,8 @@ class AsyncEngine:
             if reason is error:
                 raise
             raise reason from error
-        return EngineConnection(connection, self.driver, self.events, hide_parameters=self.settings.hide_parameters)
+        hidden = self.settings.hide_parameters
+        return EngineConnection(connection, self.driver, self.events, hide_parameters=hidden, schemas=self.schemas)
 
     async def release(self, connection: EngineConnection) -> None:
         """Give back a connection, in whatever state it is."""
@@ -186,9 +190,10 @@ class AsyncConnection(TransactingConnection):
         """Set options for this connection: ``isolation_level``, ``read_only``, ``schema_translate_map`` ..."""
         with self._guard.enter("execution_options"):
             chosen = {**self._options, **checked(options)}
-            self._open_stack().configure(_transaction_options(chosen))
+            self._open_stack().configure(transaction_options(chosen))
             self._options = chosen
             self.engine = self.engine.execution_options(**options)
+            self.wire().schemas = self.engine.schemas
         return self
 
     # Statements
@@ -356,7 +361,7 @@ class AsyncConnection(TransactingConnection):
         if self._wire is not None:
             raise errors.InvalidRequestError("this connection is open already")
         wire = await self.engine.acquire("a connection")
-        self._stack = TransactionStack(wire, _transaction_options(self._options), self.engine)
+        self._stack = TransactionStack(wire, transaction_options(self._options), self.engine)
         self._wire = wire
 
     async def _close(self) -> None:
@@ -399,11 +404,3 @@ class AsyncConnection(TransactingConnection):
             if options:
                 found = options.get("schema_translate_map", found)
         return found
-
-
-def _transaction_options(options: Mapping[str, Any]) -> TransactionOptions:
-    return TransactionOptions(
-        isolation_level=options.get("isolation_level"),
-        read_only=bool(options.get("read_only", False)),
-        deferrable=bool(options.get("deferrable", False)),
-    )

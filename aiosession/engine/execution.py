@@ -1,7 +1,7 @@
 """Run one Core statement on a wire: compile, bind, send, shape the result."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from aiosession import errors
@@ -11,8 +11,9 @@ from aiosession.engine.result import NOT_ROWS, Result, Values
 from aiosession.engine.row import ResultShape, Row
 from aiosession.engine.streaming import AsyncResult, RowSource
 from aiosession.engine.wire import EngineConnection
-from aiosession.sql.cache import SchemaMap, StatementCache
+from aiosession.sql.cache import StatementCache
 from aiosession.sql.compiled import CompiledStatement, StatementKind
+from aiosession.sql.schemas import SchemaMap, SchemaNames
 
 OneRow = Mapping[str, Any]
 Parameters = OneRow | Sequence[OneRow]
@@ -45,19 +46,28 @@ def prepare(
     schema_translate_map: SchemaMap | None = None,
 ) -> Call:
     """Return *statement* with its values in the driver's types; wrong ones fail here, before any I/O."""
+    call = _bound(statements, statement, parameters, schema_translate_map)
+    if not schema_translate_map:
+        return call
+    return replace(call, sql=SchemaNames(schema_translate_map, statements.dialect).put_into(call.sql))
+
+
+def _bound(
+    statements: StatementCache, statement: object, parameters: Parameters | None, schemas: SchemaMap | None
+) -> Call:
     if not parameters:
-        compiled, extracted = statements.compile(statement, schema_translate_map=schema_translate_map)
+        compiled, extracted = statements.compile(statement, schema_translate_map=schemas)
         sql, values = compiled.bind(None, extracted)
         return Call(compiled, sql, values)
     if isinstance(parameters, Mapping):
         compiled, extracted = statements.compile(
-            statement, column_keys=_names(parameters), schema_translate_map=schema_translate_map
+            statement, column_keys=_names(parameters), schema_translate_map=schemas
         )
         sql, values = compiled.bind(parameters, extracted)
         return Call(compiled, sql, values)
     rows = _checked_rows(parameters)
     compiled, extracted = statements.compile(
-        statement, column_keys=_names(rows[0]), many=len(rows) > 1, schema_translate_map=schema_translate_map
+        statement, column_keys=_names(rows[0]), many=len(rows) > 1, schema_translate_map=schemas
     )
     sql, bound = compiled.bind_many(rows, extracted)
     return Call(compiled, sql, rows=bound) if len(rows) > 1 else Call(compiled, sql, bound[0])

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from aiosession import errors
+from aiosession.drivers.protocol import TransactionOptions
+from aiosession.sql.schemas import checked_schemas
 
 AUTOCOMMIT: Final = "AUTOCOMMIT"
 
@@ -39,6 +41,8 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     level = found.get("isolation_level")
     if level is not None:
         found["isolation_level"] = isolation_level(level)
+    if found.get("schema_translate_map") is not None:
+        found["schema_translate_map"] = checked_schemas(found["schema_translate_map"])
     return found
 
 
@@ -54,3 +58,12 @@ def isolation_level(level: object) -> str:
 def reads_need_transaction(level: str | None) -> bool:
     """Tell whether plain reads at *level* belong into the transaction, because they share its snapshot."""
     return level is not None and level != AUTOCOMMIT and level not in _BELOW_SNAPSHOT
+
+
+def transaction_options(options: Mapping[str, Any]) -> TransactionOptions:
+    """Return how transactions begin where these execution options hold."""
+    return TransactionOptions(
+        isolation_level=options.get("isolation_level"),
+        read_only=bool(options.get("read_only", False)),
+        deferrable=bool(options.get("deferrable", False)),
+    )

@@ -19,6 +19,7 @@ from aiosession.drivers.protocol import (
     TransactionStatus,
 )
 from aiosession.events import StatementEvent, StatementHooks
+from aiosession.sql.schemas import SchemaNames
 
 _log: Final = logging.getLogger("aiosession.engine")
 T = TypeVar("T")
@@ -32,20 +33,33 @@ _VERB: Final = re.compile("[A-Za-z]+")
 class EngineConnection:
     """A pooled connection while somebody holds it; offers the verbs of `Wire` and transactions."""
 
-    __slots__ = ("_connection", "_driver", "_hides_parameters", "_hooks")
+    __slots__ = ("_connection", "_driver", "_hides_parameters", "_hooks", "schemas")
 
     def __init__(
-        self, connection: DriverConnection, driver: Driver, hooks: StatementHooks, *, hide_parameters: bool
+        self,
+        connection: DriverConnection | None,
+        driver: Driver,
+        hooks: StatementHooks,
+        *,
+        hide_parameters: bool,
+        schemas: SchemaNames | None = None,
     ) -> None:
-        self._connection: DriverConnection | None = connection
-        self._driver: Final = driver
-        self._hooks: Final = hooks
-        self._hides_parameters: Final = hide_parameters
+        self._connection = connection
+        self._driver = driver
+        self._hooks = hooks
+        self._hides_parameters = hide_parameters
+        self.schemas = schemas
+        """What puts the names of schemas into statements; None if nothing is to be put in."""
 
     @property
     def status(self) -> TransactionStatus:
         """What the driver says this connection is doing; never waits."""
         return TransactionStatus.CLOSED if self._connection is None else self._connection.status
+
+    @property
+    def lent(self) -> DriverConnection:
+        """The driver's connection, while it is held."""
+        return self._open()
 
     @property
     def server_version(self) -> tuple[int, ...]:
@@ -69,6 +83,8 @@ class EngineConnection:
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run one statement and return all its rows."""
         connection = self._connection or self._open()
+        if self.schemas is not None:
+            sql = self.schemas.put_into(sql)
         if self._hooks:
             return await self._observed(connection.fetch, sql, parameters)
         try:
@@ -79,6 +95,8 @@ class EngineConnection:
     async def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run one statement and return the number of affected rows, -1 if unknown."""
         connection = self._connection or self._open()
+        if self.schemas is not None:
+            sql = self.schemas.put_into(sql)
         if self._hooks:
             return await self._observed(connection.execute, sql, parameters)
         try:
@@ -89,6 +107,8 @@ class EngineConnection:
     async def execute_many(self, sql: str, rows: Sequence[Parameters]) -> int:
         """Run a statement once for each row of parameters; return the total of affected rows, -1 if unknown."""
         connection = self._connection or self._open()
+        if self.schemas is not None:
+            sql = self.schemas.put_into(sql)
         if self._hooks:
             return await self._observed(connection.execute_many, sql, rows, many=True)
         try:
@@ -99,6 +119,8 @@ class EngineConnection:
     async def fetch_each(self, sql: str, rows: Sequence[Parameters]) -> list[list[Row]]:
         """Run a statement once for each row of parameters; return the rows of each, in the order of *rows*."""
         connection = self._connection or self._open()
+        if self.schemas is not None:
+            sql = self.schemas.put_into(sql)
         if self._hooks:
             return await self._observed(connection.fetch_each, sql, rows, many=True)
         try:
@@ -108,10 +130,14 @@ class EngineConnection:
 
     async def run(self, sql: str, parameters: Parameters = ()) -> Reply:
         """Run one statement of which nothing is known: its column names, its rows and its count."""
+        if self.schemas is not None:
+            sql = self.schemas.put_into(sql)
         return await self._observed(self._open().run, sql, parameters)
 
     async def stream(self, sql: str, parameters: Parameters = (), *, size: int) -> AsyncGenerator[list[Row], None]:
         """Run a statement and yield its rows in chunks of at most *size*."""
+        if self.schemas is not None:
+            sql = self.schemas.put_into(sql)
         event = StatementEvent(sql, parameters, _kind(sql))
         if self._hooks:
             await self._hooks.before(event)
@@ -132,6 +158,8 @@ class EngineConnection:
     async def script(self, sql: str) -> None:
         """Run SQL text without parameters as it is."""
         connection = self._open()
+        if self.schemas is not None:
+            sql = self.schemas.put_into(sql)
         await self._observed(lambda text, _parameters: connection.script(text), sql, ())
 
     async def copy(self, table: str, schema: str | None, columns: Sequence[str], rows: Sequence[Parameters]) -> int:
@@ -215,6 +243,12 @@ class EngineConnection:
         """Return the driver's connection and forget it: from now on every use is refused."""
         connection, self._connection = self._connection, None
         return connection
+
+    def take_over(self, other: "EngineConnection") -> None:
+        """Go on with the connection that *other* has, which is left without one."""
+        self._driver, self._hooks = other._driver, other._hooks  # noqa: SLF001 - one of us
+        self._hides_parameters = other._hides_parameters  # noqa: SLF001 - as above
+        self._connection = other.detach()
 
     def _open(self) -> DriverConnection:
         if self._connection is None:

@@ -171,7 +171,7 @@ async def _send(
 ) -> AnyResult:
     mapper = mapper_of_write(statement)
     engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False, token=run.token)
-    schemas = options.get("schema_translate_map")
+    schemas = options.get("schema_translate_map", engine.options.get("schema_translate_map"))
     return await send(wire, prepare(engine.statements, statement, parameters, schema_translate_map=schemas))
 
 
@@ -182,7 +182,7 @@ async def _fetch(
     mapper = mapper_of_write(statement)
     engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False, token=run.token)
     own = len(core.expressions(core.returning_columns(statement)))
-    schemas = options.get("schema_translate_map")
+    schemas = options.get("schema_translate_map", engine.options.get("schema_translate_map"))
     call = prepare(
         engine.statements, statement.returning(*mapper.primary_key), parameters, schema_translate_map=schemas
     )

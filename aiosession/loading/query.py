@@ -105,7 +105,7 @@ async def _execute_other(
     engine, wire = await context.wire(
         mapper=mapper_in(statement), clause=statement, pure=is_pure(statement), token=token
     )
-    schema_map = settings.get("schema_translate_map")
+    schema_map = settings.get("schema_translate_map", engine.options.get("schema_translate_map"))
     result = await send(wire, prepare(engine.statements, statement, parameters, schema_translate_map=schema_map))
     if isinstance(statement, UpdateBase):
         note_write(context.workspace, statement)

@@ -15,6 +15,7 @@ from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.errors import ArgumentError, InvalidRequestError, UnboundExecutionError
 from aiosession.mapping.mapper import AnyMapper, EntityRef, Mapper
 from aiosession.transaction.bind import Bind
+from aiosession.transaction.context import checked_bind
 
 BindKey: TypeAlias = type[Any] | AnyMapper | TableClause
 """What a bind can be registered for: a mapped class or any base of one, a mapper, a table."""
@@ -26,10 +27,12 @@ class BindTable:
     __slots__ = ("bind", "binds")
 
     def __init__(self, bind: Bind | None, binds: Mapping[BindKey, Bind] | None) -> None:
-        self.bind: Final = None if bind is None else _checked(bind, "bind")
+        self.bind: Final = None if bind is None else checked_bind(bind, "bind takes")
         if binds is not None and not isinstance(binds, Mapping):
             raise ArgumentError(f"binds is a mapping from classes and tables to engines, not {binds!r}")
-        self.binds: Final = {} if binds is None else {_key(key): _checked(at, "binds") for key, at in binds.items()}
+        self.binds: Final = (
+            {} if binds is None else {_key(key): checked_bind(at, "binds take") for key, at in binds.items()}
+        )
 
     def locate(self, mapper: AnyMapper | None, clause: ClauseElement | None, /, **hints: object) -> Bind:
         """Return the bind of a class or a statement."""
@@ -47,7 +50,7 @@ class BindTable:
 
     def bind_to(self, key: BindKey, bind: Bind) -> None:
         """Register *bind* for a class, a mapper or a table, whatever there was before."""
-        self.binds[_key(key)] = _checked(bind, "bind")
+        self.binds[_key(key)] = checked_bind(bind, "bind takes")
 
     def engine(self) -> AsyncEngine | None:
         """Return ``bind`` for use by another session at the same time; a connection cannot be shared."""
@@ -64,7 +67,8 @@ class BindTable:
         known = ", ".join(sorted(map(_name, self.binds))) or "none"
         return (
             f"no engine or connection is known for this statement: {wanted}; classes and tables in binds: {known}; "
-            f"bind: none. Pass bind=engine (or binds={{...}}) to the session or its async_sessionmaker"
+            f"bind: none. Pass bind=engine (or binds={{...}}) to the session or its async_sessionmaker, or name the "
+            f"place for this call: bind_arguments={{'mapper': SomeClass}} or {{'bind': engine}}"
         )
 
 
@@ -73,6 +77,8 @@ def _keys(mapper: AnyMapper | None, clause: ClauseElement | None) -> Iterator[ty
         yield from mapper.class_.__mro__
         yield mapper.table
     if clause is not None:
+        if not isinstance(clause, ClauseElement):
+            raise ArgumentError(f"the clause that a bind is looked for is a statement or a table, not {clause!r}")
         for element in visitors.iterate(clause):
             entity = entity_of(element)
             if isinstance(entity, EntityRef):
@@ -96,12 +102,3 @@ def _key(key: BindKey) -> type[Any] | TableClause:
 
 def _name(key: type[Any] | TableClause) -> str:
     return f"table {key.fullname}" if isinstance(key, TableClause) else f"class {key.__qualname__}"
-
-
-def _checked(bind: object, option: str) -> Bind:
-    if isinstance(bind, AsyncEngine | AsyncConnection):
-        return bind
-    raise ArgumentError(
-        f"{option} takes what create_async_engine() returns, or a connection of it; got {type(bind).__module__}."
-        f"{type(bind).__qualname__}"
-    )

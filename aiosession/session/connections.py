@@ -17,6 +17,7 @@ from aiosession.session.bind_arguments import bind_of
 from aiosession.session.querying import Options
 from aiosession.transaction.bind import BindTransaction
 from aiosession.transaction.context import SessionContext
+from aiosession.transaction.operation import Operation
 
 _OF_THE_TRANSACTION: Final = ("isolation_level", "read_only", "deferrable")
 
@@ -80,7 +81,7 @@ async def open_connection(
                 f"connection() takes execution options of the transaction ({', '.join(_OF_THE_TRANSACTION)}); {name} "
                 f"is set for the engine: AsyncSession(engine.execution_options({name}=...))"
             )
-    with ctx.bound_to(await bind_of(ctx, None, bind_arguments)):
+    with ctx.bound_to(await bind_of(ctx, None, bind_arguments, operation=Operation.CONNECTION)):
         share = await ctx.share(options=replace(ctx.options, **options) if options else None)
     return connection_of(share, ctx.guard)
 

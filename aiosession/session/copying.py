@@ -29,7 +29,8 @@ async def copy_rows(ctx: SessionContext, mapper: AnyMapper, rows: Rows, columns:
     """Insert *rows* and return how many there were."""
     target = _Target(mapper, None if columns is None else [_name(mapper, column) for column in columns])
     await ctx.autoflush()
-    engine = await ctx.engine(mapper=mapper, clause=mapper.table)
+    with ctx.writing():
+        engine = await ctx.engine(mapper=mapper, clause=mapper.table)
     count = 0
     async for chunk in _chunks(rows):
         table = target.columns(chunk, count)
@@ -144,7 +145,8 @@ async def _copy(ctx: SessionContext, engine: AsyncEngine, target: _Target, table
     for role, values in written.items():
         _check(mapper, role, values)
     processed = [_processed(target, engine, role, values) for role, values in written.items()]
-    share = await ctx.share(mapper=mapper, clause=mapper.table)
+    with ctx.writing():
+        share = await ctx.share(mapper=mapper, clause=mapper.table)
     schemas: Mapping[str | None, str | None] = engine.options.get("schema_translate_map") or {}
     await share.copy(
         mapper.table.name,

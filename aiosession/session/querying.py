@@ -21,6 +21,7 @@ from aiosession.session.bind_arguments import bind_of
 from aiosession.session.bulk import execute_bulk, is_bulk
 from aiosession.session.lifecycle import Lock, lock_arguments
 from aiosession.transaction.context import SessionContext
+from aiosession.transaction.operation import Operation
 
 Options: TypeAlias = Mapping[str, Any]
 
@@ -95,7 +96,8 @@ async def get(ctx: SessionContext, mapper: AnyMapper, identity: object, how: How
         said=how,
     )
     fetch = partial(_fetch_asking, ctx, mapper, wish, how) if ctx.listens("do_orm_execute") else None
-    with ctx.bound_to(await bind_of(ctx, None, how.get("bind_arguments"), mapper)):
+    operation = Operation.READ if wish.lock is None else Operation.STATEMENT
+    with ctx.bound_to(await bind_of(ctx, None, how.get("bind_arguments"), mapper, operation)):
         return await getting.get(ctx, mapper, identity, wish, fetch)
 
 

@@ -26,8 +26,12 @@ from aiosession.session.options import DEFAULT_OPTIONS, changed_options, join_mo
 from aiosession.session.query import Query, query_class
 from aiosession.session.transacting import Transacting
 from aiosession.session.two_phase import coordinators
+from aiosession.sql.schemas import SchemaMap
 from aiosession.state.identity import IdentityMap
 from aiosession.transaction.bind import Bind
+from aiosession.transaction.freshness import Freshness, freshness_of
+from aiosession.transaction.operation import Operation
+from aiosession.transaction.tenant import Tenant
 from aiosession.transaction.two_phase import TwoPhase
 
 T = TypeVar("T")
@@ -59,6 +63,10 @@ class AsyncSession(Asking, Transacting):
         close_resets_only: ``close()`` leaves the session usable, as ``reset()`` does.
         query_cls: The subclass of `Query` that ``query()`` makes.
         twophase: Several databases commit as one: True, or `TwoPhase` with a name for the application.
+        fresh_as_of: What reads have to see at least, if replicas answer them: what another session's ``freshness()``
+            returned, or the text of that.
+        schema_translate_map: Schemas that stand in for those of the tables in everything that the session sends:
+            ``{None: "tenant_7"}`` for tables without a schema of their own.
 
     """
 
@@ -81,6 +89,8 @@ class AsyncSession(Asking, Transacting):
         close_resets_only: bool = False,
         query_cls: type[Query[Any]] = Query,
         twophase: bool | TwoPhase = False,
+        fresh_as_of: Freshness | str | None = None,
+        schema_translate_map: SchemaMap | None = None,
         **unknown: object,
     ) -> None:
         if unknown:
@@ -101,6 +111,10 @@ class AsyncSession(Asking, Transacting):
         self._twophase = twophase
         if twophase:
             self.context.two_phase = coordinators(twophase, self.binds)
+        if schema_translate_map is not None:
+            self.context.tenant = Tenant(schema_translate_map)
+        if fresh_as_of is not None:
+            self.context.reads.require(freshness_of(fresh_as_of))
         sessions.add(self)
 
     # Objects in memory
@@ -260,9 +274,9 @@ class AsyncSession(Asking, Transacting):
     ) -> Bind | Awaitable[Bind]:
         """Return the engine or connection for a class or statement; made to be overridden, also by ``async def``.
 
-        ``self._flushing`` tells whether a flush asks, or a bulk method. What is read or written object by object comes
-        with its mapper and without a statement: *clause* is its table, or None. *hints* are what calls were given as
-        ``bind_arguments`` besides ``mapper``, ``clause`` and ``bind``.
+        ``self.operation`` tells what is about to be done, ``self._flushing`` whether a flush or a bulk method does it.
+        What is read or written object by object comes with its mapper and without a statement: *clause* is its table,
+        or None. *hints* are what calls were given as ``bind_arguments`` besides ``mapper``, ``clause`` and ``bind``.
         """
         return self.binds.locate(None if mapper is None else mapper_of(mapper), clause, **hints)
 
@@ -273,6 +287,11 @@ class AsyncSession(Asking, Transacting):
     def bind_table(self, table: TableClause, bind: Bind) -> None:
         """Send statements about a table to *bind* from now on."""
         self.binds.bind_to(table, bind)
+
+    @property
+    def operation(self) -> Operation | None:
+        """What the session is about to do where ``get_bind()`` is asked for a place; None at all other times."""
+        return self.context.operation
 
     @property
     def _flushing(self) -> bool:
@@ -287,6 +306,7 @@ class AsyncSession(Asking, Transacting):
         A subclass whose constructor takes other arguments overrides `_options_of_fork`.
         """
         other = type(self)(**self._options_of_fork())
+        other.context.reads = self.context.reads.copy()
         other.context.workspace.dispatch = announcing.shared_dispatch(self)
         return other
 
@@ -308,6 +328,7 @@ class AsyncSession(Asking, Transacting):
             "close_resets_only": context.reopens,
             "query_cls": self.query_class,
             "twophase": self._twophase,
+            "schema_translate_map": None if context.tenant is None else context.tenant.schemas,
         }
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.holding import Holding
 from aiosession.session.options import changed_options
 from aiosession.session.querying import Options
+from aiosession.transaction.freshness import Freshness, freshness_of
 from aiosession.unit_of_work.plan import FlushPlan
 
 
@@ -50,6 +51,18 @@ class Transacting(Holding):
         """Roll back to the begin of the outermost transaction, in the databases and in the objects."""
         with self.context.guard.enter("rollback"):
             await transactions.rollback(self.context)
+
+    async def freshness(self) -> Freshness:
+        """Return a token for what this session has committed, for sessions that have to see it on replicas.
+
+        Asks each primary that was written to, once after each commit. A session always sees its own commits.
+        """
+        with self.context.guard.enter("freshness"):
+            return await self.context.reads.freshness(self.context.level)
+
+    def require(self, token: Freshness | str) -> None:
+        """Have reads from now on see at least what *token* stands for: wait for a replica, or read the primary."""
+        self.context.reads.require(freshness_of(token))
 
     def begin(
         self,

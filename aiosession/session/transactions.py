@@ -81,7 +81,8 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
 async def plan(ctx: SessionContext, objects: Iterable[object] | None = None) -> FlushPlan:
     """Return what a flush would send now, of all objects or of some."""
     ctx.check_open()
-    return await make_plan(ctx, objects, load_relation=load_relation)
+    with ctx.writing():
+        return await make_plan(ctx, objects, load_relation=load_relation)
 
 
 async def flush_before_query(ctx: SessionContext) -> None:

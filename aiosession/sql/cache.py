@@ -2,7 +2,7 @@
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +17,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from aiosession import core, errors
 from aiosession.sql.compiled import CompiledStatement, ddl, describe
 from aiosession.sql.purity import is_pure
+from aiosession.sql.schemas import SchemaMap, symbols
 
-SchemaMap = Mapping[str | None, str | None]
 Extracted = Sequence[BindParameter[object]]
 
 
@@ -34,7 +34,7 @@ class _Known:
 class StatementCache:
     """Compiled statements of one dialect; bounded, the least recently used shape goes first.
 
-    *schemas* are the names that stand for other names of schemas in everything compiled here.
+    With *schemas* everything compiled here has symbols in place of schemas.
     """
 
     def __init__(
@@ -44,9 +44,7 @@ class StatementCache:
         self.size: Final = size
         self.hide_parameters: Final = hide_parameters
         self.schemas: Final = schemas
-        self._by_schemas: dict[frozenset[tuple[str | None, str | None]], StatementCache] = {
-            frozenset((schemas or {}).items()): self
-        }
+        self._variants: dict[bool | None, StatementCache] = {_kind(schemas): self}
         self._shapes: Final[OrderedDict[tuple[object, ...], CompiledStatement]] = OrderedDict()
         self._known: Final[dict[tuple[object, ...] | int, _Known]] = {}
 
@@ -54,13 +52,14 @@ class StatementCache:
         return len(self._shapes)
 
     def for_schemas(self, schemas: SchemaMap | None) -> "StatementCache":
-        """Return the cache for other names of schemas, the same one for the same names."""
-        names = frozenset((schemas or {}).items())
-        found = self._by_schemas.get(names)
+        """Return the cache for statements into which names of schemas are put: one for all names."""
+        kind = _kind(schemas)
+        found = self._variants.get(kind)
         if found is None:
-            found = StatementCache(self.dialect, self.size, hide_parameters=self.hide_parameters, schemas=schemas)
-            found._by_schemas = self._by_schemas
-            self._by_schemas[names] = found
+            chosen = symbols(schemas)
+            found = StatementCache(self.dialect, self.size, hide_parameters=self.hide_parameters, schemas=chosen)
+            found._variants = self._variants
+            self._variants[kind] = found
         return found
 
     def clear(self) -> None:
@@ -79,14 +78,14 @@ class StatementCache:
         """Return the compiled form of *statement* and the parameters of its own that go into ``bind()``.
 
         *column_keys* names the columns that values will be given for (only INSERT and UPDATE look at it); *many* says
-        that it will be executed once per row of a list.
+        that it will be executed once per row of a list. With *schema_translate_map* the text has symbols in place of
+        schemas, for which names are put in when it is sent.
         """
         if not isinstance(statement, ValuesBase):
             column_keys = None
         elif column_keys is None:
             column_keys = ()  # only what the statement itself gives values for: perhaps DEFAULT VALUES
-        if schema_translate_map is None:
-            schema_translate_map = self.schemas
+        schema_translate_map = self.schemas if schema_translate_map is None else symbols(schema_translate_map)
         identity: tuple[object, ...] | int = id(statement)
         if column_keys is not None or many or schema_translate_map:
             identity = (identity, *_variant(column_keys, many, schema_translate_map))
@@ -149,7 +148,7 @@ class StatementCache:
 
     def _ddl(self, statement: ExecutableDDLElement, schema_translate_map: SchemaMap | None) -> str:
         try:
-            return core.compile_ddl(self.dialect, statement, schema_translate_map)
+            return core.compile_ddl(self.dialect, statement, schema_translate_map, symbolic=True)
         except SQLAlchemyError as error:
             raise errors.ArgumentError(f"this DDL cannot be compiled: {error}") from error
 
@@ -177,7 +176,12 @@ def _variant(
 ) -> tuple[object, ...]:
     """Return what else than the statement itself decides about its text."""
     keys = None if column_keys is None else tuple(column_keys)
-    return keys, many, tuple(schema_translate_map.items()) if schema_translate_map else None
+    return keys, many, _kind(schema_translate_map)
+
+
+def _kind(schemas: SchemaMap | None) -> bool | None:
+    """Return whether tables without a schema get a symbol; None if no table does."""
+    return None in schemas if schemas else None
 
 
 def _executable(statement: object) -> ClauseElement:

@@ -30,9 +30,9 @@ from sqlalchemy import (
 )
 
 from aiosession import core
+from aiosession.sql.schemas import SchemaMap
 from aiosession.sql.writes import (
     Guard,
-    SchemaMap,
     Write,
     WriteKind,
     WriteShape,

@@ -7,7 +7,7 @@ from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.sql.schema import DefaultClause
 
 from aiosession import core
-from aiosession.sql.writes import SchemaMap
+from aiosession.sql.schemas import SchemaMap
 
 
 def next_value(column: Column[Any], dialect: Dialect, schemas: SchemaMap | None = None) -> ColumnElement[Any] | None:

@@ -5,7 +5,7 @@ two forms: for one row, with one parameter per column, and (where the database h
 one array per column, so that one text serves every size.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -43,11 +43,11 @@ from sqlalchemy.sql.type_api import TypeEngine
 from sqlalchemy.types import NullType
 
 from aiosession import core
+from aiosession.sql.schemas import SchemaMap, symbols
 from aiosession.sql.types import Processor, bind_processor, result_processor
 
 Columns: TypeAlias = tuple[Column[Any], ...]
 Write: TypeAlias = Insert | Update | Delete
-SchemaMap: TypeAlias = Mapping[str | None, str | None]
 Guard: TypeAlias = ColumnElement[bool] | None
 """A condition for writing anything at all."""
 
@@ -186,14 +186,14 @@ _known: Final[WeakKeyDictionary[Dialect, dict[object, WriteStatements]]] = WeakK
 
 
 def write_statements(dialect: Dialect, schemas: SchemaMap | None = None) -> WriteStatements:
-    """Return the write statements of *dialect* with these schema names, the same ones for as long as it lives."""
+    """Return the write statements of *dialect*, the same ones for as long as it lives; *schemas* are put in later."""
     by_schemas = _known.get(dialect)
     if by_schemas is None:
         by_schemas = _known[dialect] = {}
-    key = frozenset(schemas.items()) if schemas else None
+    key = None in schemas if schemas else None
     found = by_schemas.get(key)
     if found is None:
-        found = by_schemas[key] = WriteStatements(dialect, schemas)
+        found = by_schemas[key] = WriteStatements(dialect, symbols(schemas))
     return found
 
 

@@ -80,6 +80,9 @@ def _version(name: str) -> float:
 class PostgresCluster:
     """A running server of our own; `stop` it, or leave that to the end of the process."""
 
+    says_ready = b"ready to accept connections"
+    """What stands in the log of a server that has started."""
+
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         binaries = find_binaries()
         if binaries is None:
@@ -106,9 +109,13 @@ class PostgresCluster:
         return f"{driver}://{_USER}@127.0.0.1:{self.port}/{database}"
 
     def _create(self) -> None:
+        self._give_away()
+        self._run("initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+
+    def _give_away(self) -> None:
+        """Let the folder be that of the user who runs the server."""
         if self._account is not None:
             shutil.chown(self._folder, self._account)
-        self._run("initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -147,7 +154,7 @@ class PostgresCluster:
             )
         ends = time.monotonic() + _START_DEADLINE
         while time.monotonic() < ends and self._server.poll() is None:
-            if b"ready to accept connections" in self._log.read_bytes():
+            if self.says_ready in self._log.read_bytes():
                 return True
             time.sleep(0.02)
         self._end_server(signal.SIGQUIT)

@@ -124,7 +124,7 @@ class BindTransaction:
             self.is_joined = True
             return
         try:
-            if self.enlist is not None:
+            if self.enlist is not None and not options.read_only:
                 options = replace(options, branch=await self.enlist(self, self._connection))
             await self._connection.begin(options)
         except BaseException:

@@ -9,19 +9,23 @@ from contextlib import contextmanager
 from inspect import isawaitable
 from typing import Any, Final, Protocol, TypeAlias
 
-from sqlalchemy import ClauseElement
+from sqlalchemy import URL, ClauseElement
 
 from aiosession.aio import Guard
 from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.replicated import ReplicatedEngine
 from aiosession.errors import ArgumentError, InvalidRequestError, ResourceClosedError
 from aiosession.events import Hook
 from aiosession.mapping.mapper import AnyMapper, Mapper
-from aiosession.sql.purity import may_write
+from aiosession.sql.purity import is_pure, may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
+from aiosession.transaction.operation import Operation, operation_of
 from aiosession.transaction.placement import Placement
+from aiosession.transaction.reads import Reads
+from aiosession.transaction.tenant import Tenant
 from aiosession.transaction.two_phase import Coordinator
 from aiosession.transaction.unit import SessionTransaction
 
@@ -58,6 +62,7 @@ class SessionContext:
 
     __slots__ = (
         "_flush",
+        "_reads",
         "allows_lone_write",
         "autobegins",
         "autoflushes",
@@ -71,14 +76,42 @@ class SessionContext:
         "last",
         "level",
         "locate",
+        "operation",
         "options",
         "override",
         "placement",
         "reopens",
+        "tenant",
         "two_phase",
         "was_heard",
         "workspace",
     )
+
+    flushing: bool
+    """Whether a flush is in progress."""
+    operation: Operation | None
+    """What a bind is being looked for, for get_bind() to ask; None while none is."""
+    was_heard: bool
+    """Whether handlers were told of the objects of the last flush: they may have left something to write."""
+    reopens: bool
+    """Whether the session can be used again after close()."""
+    allows_lone_write: bool
+    """The flush in progress is all that its transaction consists of and COMMIT follows at once: a plan of one
+    statement, none of whose effects might have to be undone afterwards, may be sent with ``wire(lone=True)``."""
+    level: SessionTransaction | None
+    """The innermost level of the transaction; None while nothing has begun."""
+    last: object
+    """What was asked last: a statement, or the mapper of objects that were read or written."""
+    block: object
+    """The ``async with session.begin()`` block that is being run, which owns the transaction."""
+    override: Bind | None
+    """The bind that the call in progress was given explicitly."""
+    placement: Placement | None
+    """Who says in which of several databases things are; None if a class has one place."""
+    tenant: Tenant | None
+    """Whose schemas everything goes to; None if tables are where they say."""
+    two_phase: Callable[[SessionTransaction], Coordinator] | None
+    """Makes what has all databases of a transaction commit as one; None where each commits by itself."""
 
     def __init__(self, workspace: Workspace, locate: Locate, flush: Flush, options: TransactionOptions) -> None:
         self.workspace: Final = workspace
@@ -87,30 +120,12 @@ class SessionContext:
         self.locate: Final = locate
         self._flush: Final = flush
         self.autoflushes = self.autobegins = self.expires_on_commit = True
-        self.closed = False
+        self.closed = self.reopens = self.flushing = self.was_heard = self.allows_lone_write = False
         self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
-        self.flushing = False
-        """Whether a flush is in progress."""
-        self.was_heard = False
-        """Whether handlers were told of the objects of the last flush: they may have left something to write."""
-        self.reopens = False
-        """Whether the session can be used again after close()."""
-        self.two_phase: Callable[[SessionTransaction], Coordinator] | None = None
-        """Makes what has all databases of a transaction commit as one; None where each commits by itself."""
-        self.last: object = None
-        """What was asked last: a statement, or the mapper of objects that were read or written."""
-        self.level: SessionTransaction | None = None
-        """The innermost level of the transaction; None while nothing has begun."""
-        self.block: object = None
-        """The ``async with session.begin()`` block that is being run, which owns the transaction."""
-        self.override: Bind | None = None
-        """The bind that the call in progress was given explicitly."""
-        self.placement: Placement | None = None
-        """Who says in which of several databases things are; None if a class has one place."""
+        self.operation = self.level = self.last = self.block = self.override = None
+        self.placement = self.tenant = self.two_phase = None
         self.handed: Handed | None = None
-        self.allows_lone_write = False
-        """The flush in progress is all that its transaction consists of and COMMIT follows at once: a plan of one
-        statement, none of whose effects might have to be undone afterwards, may be sent with ``wire(lone=True)``."""
+        self._reads: Reads | None = None
 
     @property
     def root(self) -> SessionTransaction | None:
@@ -119,6 +134,17 @@ class SessionContext:
         while level is not None and level.parent is not None:
             level = level.parent
         return level
+
+    @property
+    def reads(self) -> Reads:
+        """Where reads go on databases that have replicas."""
+        if self._reads is None:
+            self._reads = Reads()
+        return self._reads
+
+    @reads.setter
+    def reads(self, reads: Reads) -> None:
+        self._reads = reads
 
     def configure(self, *, autoflushes: bool, autobegins: bool, expires_on_commit: bool, reopens: bool) -> None:
         """Set how the session behaves."""
@@ -143,26 +169,47 @@ class SessionContext:
         of several databases is meant.
         """
         self.last = mapper if clause is None else clause
-        bind = await self.bind(mapper=mapper, clause=clause, token=token)
-        wire = await (self.level or self.enter()).wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
+        operation = operation_of(clause, pure=pure, flushing=self.flushing)
+        bind = await self.bind(operation, mapper=mapper, clause=clause, token=token)
+        level = self.level or self.enter()
+        if isinstance(bind, ReplicatedEngine):
+            bind = self.reads.place(bind, level, pure=pure, flushing=self.flushing)
+        wire = await level.wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
         if self.workspace.dispatch.hooks and isinstance(wire, BindTransaction):
             await self.announce_begin(wire)
         return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire
 
-    async def bind(self, *, mapper: AnyMapper | None = None, clause: Any = None, token: object | None = None) -> Bind:
+    async def bind(
+        self,
+        operation: Operation,
+        *,
+        mapper: AnyMapper | None = None,
+        clause: Any = None,
+        token: object | None = None,
+        **hints: Any,
+    ) -> Bind:
         """Return the engine or connection for *mapper* or *clause*; nothing is sent and nothing begins."""
         if token is not None and self.placement is not None:
-            return self.placement.bind(token)
-        bind = self.override or self.locate(mapper, clause)
-        if not isinstance(bind, AsyncEngine | AsyncConnection):
-            bind = await awaited_bind(bind)
-        return bind
+            bind = self.placement.bind(token)
+        else:
+            bind = self.override or await self._located(operation, mapper, clause, hints)
+        return bind if self.tenant is None else self.tenant.on(bind)
+
+    async def _located(
+        self, operation: Operation, mapper: AnyMapper | None, clause: Any, hints: dict[str, Any]
+    ) -> Bind:
+        self.operation = operation
+        try:
+            bind = self.locate(mapper, clause, **hints)
+            return bind if isinstance(bind, AsyncEngine | AsyncConnection) else await awaited_bind(bind)
+        finally:
+            self.operation = None
 
     async def engine(
         self, *, mapper: AnyMapper | None = None, clause: Any = None, token: object | None = None
     ) -> AsyncEngine:
-        """Return the engine for *mapper* or *clause*; nothing is sent and nothing begins."""
-        bind = await self.bind(mapper=mapper, clause=clause, token=token)
+        """Return the engine for writing to *mapper* or *clause*; nothing is sent and nothing begins."""
+        bind = await self.bind(Operation.FLUSH, mapper=mapper, clause=clause, token=token)
         return bind if isinstance(bind, AsyncEngine) else bind.engine
 
     async def share(
@@ -174,11 +221,20 @@ class SessionContext:
         token: object | None = None,
     ) -> BindTransaction:
         """Return the open transaction on the bind of *mapper* or *clause*, begun now, with *options*, if it was not."""
-        bind = await self.bind(mapper=mapper, clause=clause, token=token)
-        share = await self.enter().share_of(bind, options)
+        bind = await self.bind(self._purpose(clause), mapper=mapper, clause=clause, token=token)
+        level = self.enter()
+        if isinstance(bind, ReplicatedEngine):
+            bind = self.reads.place(bind, level, pure=False, flushing=self.flushing)
+        share = await level.share_of(bind, options)
         if self.workspace.dispatch.hooks:
             await self.announce_begin(share)
         return share
+
+    def _purpose(self, clause: ClauseElement | None) -> Operation:
+        """Return what a transaction is wanted for."""
+        if clause is None and not self.flushing:
+            return Operation.CONNECTION
+        return operation_of(clause, pure=clause is not None and is_pure(clause), flushing=self.flushing)
 
     def enter(self) -> SessionTransaction:
         """Return the innermost level of the transaction, begun now if there was none."""
@@ -278,6 +334,15 @@ class SessionContext:
         finally:
             self.override = before
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Look for places to write to within the block, as a flush does."""
+        before, self.flushing = self.flushing, True
+        try:
+            yield
+        finally:
+            self.flushing = before
+
     def check_open(self) -> None:
         """Raise `ResourceClosedError` if the session is closed."""
         if self.closed:
@@ -289,7 +354,21 @@ class SessionContext:
 
 async def awaited_bind(found: object) -> Bind:
     """Return what an ``async def get_bind()`` found."""
-    bind = await found if isawaitable(found) else found
-    if not isinstance(bind, AsyncEngine | AsyncConnection):
-        raise ArgumentError(f"get_bind() has to return an engine or a connection; it returned {bind!r}")
-    return bind
+    return checked_bind(await found if isawaitable(found) else found, "get_bind() has to return", "it returned")
+
+
+def checked_bind(bind: object, wanted: str, got: str = "got") -> Bind:
+    """Return *bind* if it is an engine or a connection; *wanted* and *got* are for the error that is raised if not."""
+    if isinstance(bind, AsyncEngine | AsyncConnection):
+        return bind
+    kind = type(bind)
+    shown, hint = f"{kind.__module__}.{kind.__qualname__}", ""
+    if bind is None:
+        shown = "None"
+    elif isinstance(bind, str | URL):  # which may hold a password, and is not shown
+        hint = "; pass create_async_engine(url)"
+    elif kind.__module__.startswith("sqlalchemy."):
+        hint = "; engines are made by aiosession.create_async_engine(), not by SQLAlchemy's function of that name"
+    raise ArgumentError(
+        f"{wanted} an engine, as create_async_engine() makes it, or a connection of one; {got} {shown}{hint}"
+    )

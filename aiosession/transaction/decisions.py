@@ -109,11 +109,8 @@ class Decisions:
         return found
 
     async def _create(self, engine: AsyncEngine, wire: EngineConnection) -> None:
-        schemas = engine.options.get("schema_translate_map") or {}
         try:
-            await ddl.create_all(
-                wire, engine.dialect, self._table.metadata, [self._table], checkfirst=True, schemas=schemas
-            )
+            await ddl.create_all(wire, engine.dialect, self._table.metadata, [self._table], checkfirst=True, schemas={})
         except DatabaseError as error:
             try:  # two processes may create it at the same time
                 await _send(engine, wire, select(self._table.c.outcome).limit(1))
@@ -198,5 +195,5 @@ _MOST_REMEMBERED: Final = 50
 async def _send(
     engine: AsyncEngine, wire: EngineConnection, statement: object, row: dict[str, str] | None = None
 ) -> AnyResult:
-    schemas = engine.options.get("schema_translate_map")
-    return await send(wire, prepare(engine.statements, statement, row, schema_translate_map=schemas))
+    """Send a statement about the table, which is where it says whatever schemas the session's own tables are in."""
+    return await send(wire, prepare(engine.statements.for_schemas(None), statement, row))

@@ -17,10 +17,12 @@ from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import DatabaseError, DataError, FlushError, StaleDataError
 from aiosession.sql.combined import CombinedStatement, Member, combined_statement, stale_member
 from aiosession.sql.keys import asked_at_once, counts_by_itself
-from aiosession.sql.writes import SchemaMap, WriteKind, WriteShape, WriteStatement, write_statements
+from aiosession.sql.schemas import SchemaMap
+from aiosession.sql.writes import WriteKind, WriteShape, WriteStatement, write_statements
 from aiosession.state.state import EntityState
 from aiosession.transaction.bind import Bind
 from aiosession.transaction.context import SessionContext
+from aiosession.transaction.operation import Operation
 from aiosession.unit_of_work.checks import complaint
 from aiosession.unit_of_work.columns import columns_of
 from aiosession.unit_of_work.fetching import (
@@ -100,7 +102,8 @@ async def route(ctx: SessionContext, plan: FlushPlan) -> list[Dispatch]:
         place = (batch.mapper or batch.table) if batch.token is None else batch.token
         bind = binds.get(place)
         if bind is None:
-            bind = binds[place] = await ctx.bind(mapper=batch.mapper, clause=batch.table, token=batch.token)
+            bind = await ctx.bind(Operation.FLUSH, mapper=batch.mapper, clause=batch.table, token=batch.token)
+            binds[place] = bind
         found.append(_dispatch(batch, bind))
     return found
 

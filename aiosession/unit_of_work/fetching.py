@@ -15,7 +15,8 @@ from aiosession.drivers.protocol import Capabilities
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import FlushError
 from aiosession.sql.keys import next_value
-from aiosession.sql.writes import SchemaMap, WriteKind
+from aiosession.sql.schemas import SchemaMap
+from aiosession.sql.writes import WriteKind
 from aiosession.unit_of_work.columns import columns_of
 from aiosession.unit_of_work.plan import Batch
 

@@ -158,7 +158,7 @@ async def test_queries_read_the_translated_schema(engine: AsyncEngine) -> None:
 
 async def test_one_query_for_objects_cannot_have_schemas_of_its_own(engine: AsyncEngine) -> None:
     async with AsyncSession(engine) as session:
-        with pytest.raises(ArgumentError, match="bind the session"):
+        with pytest.raises(ArgumentError, match="the schemas of their session"):
             await session.execute(select(Token).execution_options(schema_translate_map={"wares": "other"}))
 
 
