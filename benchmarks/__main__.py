@@ -17,6 +17,7 @@ from rich.progress import Progress
 from aiosession.testing.postgres import postgres_cluster
 from benchmarks.contender import Contender
 from benchmarks.contenders.aiosession_session import AiosessionSession
+from benchmarks.contenders.on_psycopg import AiosessionOnPsycopg, SqlalchemyOnPsycopg
 from benchmarks.contenders.piccolo_orm import PiccoloOrm
 from benchmarks.contenders.raw_asyncpg import RawAsyncpg
 from benchmarks.contenders.raw_sqlite import RawSqlite
@@ -35,13 +36,15 @@ ALL: tuple[type[Contender], ...] = (
     SqlalchemySession,
     TortoiseOrm,
     PiccoloOrm,
+    AiosessionOnPsycopg,
+    SqlalchemyOnPsycopg,
 )
 
 
 def read_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compare libraries in one run.")
-    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--database", choices=["postgresql", "psycopg", "sqlite"], default="postgresql")
     parser.add_argument("--rounds", type=int, default=15, help="samples of each operation (15)")
     parser.add_argument("--rows", type=int, default=1000, help="objects in the big operations (1000)")
     parser.add_argument("--only", nargs="+", metavar="OPERATION", help="some operations, by key")
@@ -73,7 +76,7 @@ async def run(arguments: argparse.Namespace, url: str, console: Console) -> None
     """Measure times directly, then count round trips through the proxy, then report."""
     todo = chosen_operations(arguments)
     kinds = chosen_contenders(arguments)
-    make = PostgresTables if arguments.database == "postgresql" else SqliteTables
+    make = PostgresTables if arguments.database != "sqlite" else SqliteTables
     tables: Tables = make(url, arguments.rows)
     await tables.create()
     measured = Measured()
@@ -89,7 +92,7 @@ async def run(arguments: argparse.Namespace, url: str, console: Console) -> None
                 measured=measured,
                 tick=lambda: progress.advance(bar),
             )
-    if arguments.database == "postgresql":
+    if arguments.database != "sqlite":
         await count(kinds, todo, tables, url, measured)
     await tables.close()
     names = [kind.name for kind in kinds]
@@ -116,7 +119,7 @@ def main() -> None:
     arguments = read_arguments()
     console = Console()
     with ExitStack() as stack:
-        if arguments.database == "postgresql":
+        if arguments.database != "sqlite":
             url = stack.enter_context(postgres_cluster()).url(driver="postgresql")
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-"))

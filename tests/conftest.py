@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+import psycopg  # noqa: F401 - looking for libpq blocks, so that it is not left to the first engine
 import pytest
 from blockbuster import blockbuster_ctx
 
@@ -18,8 +19,12 @@ from aiosession.testing.statements import StatementLog
 DATABASES = [
     pytest.param("sqlite", id="sqlite"),
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
+    pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
 ]
-TWO_PHASE_DATABASES = [pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres)]
+TWO_PHASE_DATABASES = [
+    pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
+    pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
+]
 """Those that prepare transactions."""
 EMPTY_DATABASE = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -73,6 +78,12 @@ async def postgresql_url(postgres: PostgresCluster) -> str:
     finally:
         await connection.close()
     return postgres.url()
+
+
+@pytest.fixture
+def psycopg_url(postgresql_url: str) -> str:
+    """Name the same database, reached through psycopg."""
+    return postgresql_url.replace("+asyncpg", "+psycopg")
 
 
 @pytest.fixture

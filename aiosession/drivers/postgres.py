@@ -27,6 +27,8 @@ TELL_NUMBER: Final = (
     f"DO $$BEGIN IF NOT pg_is_in_recovery() THEN RAISE NOTICE '{_TELLS}%', pg_current_xact_id(); END IF; END$$"
 )
 """Has the server tell the number of the transaction, in the round trip of its BEGIN."""
+ASK_NUMBER: Final = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id()::text END"
+"""The same as a query, for drivers that read the rows of several statements sent as one text."""
 _OUTCOMES: Final[dict[object, CommitOutcome]] = {
     "committed": CommitOutcome.COMMITTED,
     "aborted": CommitOutcome.ROLLED_BACK,
@@ -38,6 +40,11 @@ def read_only(settings: object) -> dict[str, object]:
     """Return *settings*, sent with the request to connect, and one that makes the server refuse writes."""
     given = dict(settings) if isinstance(settings, Mapping) else {}
     return {**given, "default_transaction_read_only": "on"}
+
+
+def read_only_options(options: object) -> str:
+    """Return libpq's *options*, with one that makes the server refuse writes."""
+    return f"{options or ''} -c default_transaction_read_only=on".strip()
 
 
 def number_told(notice: str) -> str | None:

@@ -72,6 +72,8 @@ class Capabilities:
     """The most parameters that one statement may have."""
     returning_sees_triggers: bool = True
     """RETURNING shows what triggers made of a row."""
+    pipelines: bool = False
+    """Several statements are one round trip: connections are `PipelinedConnection`."""
     names_branches_early: bool = False
     """A transaction that is to be prepared gets its name when it begins: `TransactionOptions.branch`."""
 
@@ -124,6 +126,20 @@ class Reply:
     rows: list[Row]
     count: int
     """The number of affected rows, -1 if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One of several statements that are sent together."""
+
+    sql: str
+    parameters: Sequence[object]
+    fetches: bool
+    """Whether its rows are wanted; else their number."""
+
+
+Answer: TypeAlias = list[Row] | int
+"""What comes of a `Request`: the rows, or the number of affected rows, -1 if unknown."""
 
 
 class Wire(Protocol):
@@ -255,6 +271,17 @@ class DriverConnection(Wire, Protocol):
 
     def terminate(self) -> None:
         """Drop the connection at once; never waits, never raises."""
+        ...
+
+
+class PipelinedConnection(DriverConnection, Protocol):
+    """A connection that does not wait for the answer to one statement before it sends the next one."""
+
+    async def pipeline(self, requests: Sequence[Request], answers: list[Answer]) -> None:
+        """Send *requests* at once and add what comes of each to *answers*, in their order.
+
+        The first failure is raised; *answers* then has what came before it, and nothing after it was done.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ GROUP: Final = "aiosession.drivers"
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "postgresql+asyncpg": "aiosession.drivers.asyncpg:AsyncpgDriver",
+        "postgresql+psycopg": "aiosession.drivers.psycopg:PsycopgDriver",
         "sqlite+aiosqlite": "aiosession.drivers.aiosqlite:AiosqliteDriver",
     }
 )

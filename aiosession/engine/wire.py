@@ -4,16 +4,19 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar, cast
 
 from aiosession import errors
 from aiosession.drivers.protocol import (
+    Answer,
     CommitOutcome,
     CommitRefusedError,
     Driver,
     DriverConnection,
+    PipelinedConnection,
     PreparedBranch,
     Reply,
+    Request,
     Row,
     TransactionOptions,
     TransactionStatus,
@@ -127,6 +130,28 @@ class EngineConnection:
             return await connection.fetch_each(sql, rows)
         except Exception as error:
             self._fail(error, sql, rows)
+
+    async def pipeline(self, requests: Sequence[Request], answers: list[Answer]) -> None:
+        """Send *requests* at once and add what comes of each to *answers*; needs `Capabilities.pipelines`."""
+        connection = cast("PipelinedConnection", self._open())
+        events = [StatementEvent(each.sql, each.parameters, _kind(each.sql)) for each in requests if self._hooks]
+        for event in events:
+            await self._hooks.before(event)
+        started = perf_counter()
+        failure: Exception | None = None
+        try:
+            await connection.pipeline(requests, answers)
+        except Exception as error:
+            failure = error
+        for event, answer in zip(events, answers, strict=False):
+            event.row_count = _count(answer)
+            await self._report(event, started, None)
+        if failure is not None:
+            place = min(len(answers), len(requests) - 1)
+            failed = requests[place]
+            for event in events[place : place + 1]:
+                await self._report(event, started, self._translated(failure, failed.sql, failed.parameters))
+            self._fail(failure, failed.sql, failed.parameters)
 
     async def run(self, sql: str, parameters: Parameters = ()) -> Reply:
         """Run one statement of which nothing is known: its column names, its rows and its count."""

@@ -126,8 +126,8 @@ def _run(context: SessionContext, settings: Options, token: object | None) -> Lo
 def _check_schemas(settings: Options) -> None:
     if "schema_translate_map" in settings:
         raise ArgumentError(
-            "objects belong to the schemas of their engine: bind the session to "
-            "engine.execution_options(schema_translate_map=...) instead of giving the map to one statement"
+            "objects belong to the schemas of their session: make it as "
+            "AsyncSession(engine, schema_translate_map=...) instead of giving the map to one statement"
         )
 
 

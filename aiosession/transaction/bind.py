@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from typing_extensions import override
 
 from aiosession import aio
-from aiosession.drivers.protocol import Reply, Row, TransactionOptions, TransactionStatus
+from aiosession.drivers.protocol import Answer, Reply, Request, Row, TransactionOptions, TransactionStatus
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.engine.options import AUTOCOMMIT
 from aiosession.engine.outcome import LostCommit
@@ -330,6 +330,15 @@ class BindTransaction:
         connection = self.held()
         try:
             return await connection.fetch_each(sql, rows)
+        except BaseException as error:
+            self.note_failure(error)
+            raise
+
+    async def pipeline(self, requests: Sequence[Request], answers: list[Answer]) -> None:
+        """Send *requests* at once and add what comes of each to *answers*."""
+        connection = self.held()
+        try:
+            await connection.pipeline(requests, answers)
         except BaseException as error:
             self.note_failure(error)
             raise

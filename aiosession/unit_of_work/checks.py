@@ -4,7 +4,7 @@ Only what is wrong on every database, and quickly seen, is refused beforehand; t
 driver and the database, whose error then gets the name of the attribute.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from json import dumps
@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ClauseElement,
+    Column,
     Date,
     DateTime,
     Float,
@@ -34,8 +35,9 @@ from sqlalchemy.sql.type_api import TypeEngine
 
 from aiosession.errors import DataError
 from aiosession.mapping.mapper import AnyMapper
+from aiosession.sql.writes import WriteStatement
 from aiosession.unit_of_work.columns import NULL, ColumnRole
-from aiosession.unit_of_work.plan import Generated
+from aiosession.unit_of_work.plan import Batch, Generated
 
 _ACCEPTED: Final[tuple[tuple[type[TypeEngine[Any]], tuple[type, ...]], ...]] = (
     (Boolean, (bool, int)),
@@ -184,3 +186,44 @@ def refuse(mapper: AnyMapper, role: ColumnRole, value: object) -> DataError:
         f"is of type {type(value).__name__}"
     )
     return DataError(None, (value,), reason)
+
+
+def refused(batch: Batch, statement: WriteStatement, place: int, values: list[Any], *, hidden: bool) -> DataError:
+    """Return the error for the value among *values* that its type could not convert."""
+    name = _name_of(batch, statement.inputs[place])
+    for value in values:
+        try:
+            statement.process(place, [value])
+        except Exception as error:
+            why = "" if hidden else f": {error}"
+            reason = TypeError(f"{name} cannot hold {_shown(value, hidden=hidden)}{why}")
+            return DataError(statement.sql, (value,), reason, hide_parameters=hidden)
+    return DataError(statement.sql, None, TypeError(f"{name} cannot hold one of its values"))
+
+
+def named(batches: Iterable[Batch], made: Mapping[Generated, Any], error: DataError) -> DataError:
+    """Return an error that names the attribute and the value that a database refused, where that can be seen."""
+    return next(filter(None, (_named(batch, made, error) for batch in batches)), error)
+
+
+def _named(batch: Batch, made: Mapping[Generated, Any], error: DataError) -> DataError | None:
+    for column, values in zip((*batch.shape.columns, *batch.shape.match), batch.values, strict=True):
+        for value in (made.get(each) if type(each) is Generated else each for each in values):
+            reason = None if value is None else complaint(column.type, value)
+            if reason is not None:
+                name = _name_of(batch, column)
+                hidden = error.hide_parameters
+                what = ValueError(f"{name} cannot hold {_shown(value, hidden=hidden)}: {reason}")
+                return DataError(error.statement, (value,), what, hide_parameters=hidden)
+    return None
+
+
+def _shown(value: object, *, hidden: bool) -> str:
+    return f"a value of type {type(value).__name__}" if hidden else repr(value)
+
+
+def _name_of(batch: Batch, column: Column[Any]) -> str:
+    """Name the attribute that holds a column, or the column if none does."""
+    mapper = batch.mapper
+    attribute = None if mapper is None else mapper.by_column.get(column)
+    return str(column) if attribute is None else f"{attribute.mapper.name}.{attribute.key}"

@@ -6,48 +6,26 @@ back is returned, and a failure leaves all objects as they were.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from operator import itemgetter
 from typing import Any, Final, cast
 
-from sqlalchemy import Column
-
-from aiosession.drivers.protocol import Wire
-from aiosession.engine.engine import AsyncEngine
-from aiosession.errors import DatabaseError, DataError, FlushError, StaleDataError
+from aiosession.aio import together
+from aiosession.drivers.protocol import Answer, Request, Wire
+from aiosession.errors import DatabaseError, DataError, StaleDataError
 from aiosession.sql.combined import CombinedStatement, Member, combined_statement, stale_member
 from aiosession.sql.keys import asked_at_once, counts_by_itself
-from aiosession.sql.schemas import SchemaMap
-from aiosession.sql.writes import WriteKind, WriteShape, WriteStatement, write_statements
+from aiosession.sql.writes import WriteKind, WriteStatement, write_statements
 from aiosession.state.state import EntityState
-from aiosession.transaction.bind import Bind
+from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.context import SessionContext
 from aiosession.transaction.operation import Operation
-from aiosession.unit_of_work.checks import complaint
-from aiosession.unit_of_work.columns import columns_of
-from aiosession.unit_of_work.fetching import (
-    can_return,
-    fetchable,
-    key_question,
-    missing_keys,
-    unknown_key,
-    wanted_at_once,
-    with_keys,
-)
+from aiosession.unit_of_work.checks import named
+from aiosession.unit_of_work.dispatching import Dispatch, Form, converted, counted_up, dispatched, schemas_of
+from aiosession.unit_of_work.fetching import key_question, missing_keys, wanted_at_once, with_keys
 from aiosession.unit_of_work.plan import Batch, FlushPlan, Generated
+from aiosession.unit_of_work.together import Sending, is_known, send_together
 
 ReturnedRow = tuple[object, ...]
-
-
-class Form(Enum):
-    """How the rows of a batch travel."""
-
-    ROW = "one row, one parameter per column"
-    ARRAYS = "any number of rows, one array per column"
-    MANY = "a statement per row, nothing comes back"
-    EACH = "a statement per row, rows come back"
-    EXPRESSION = "one row with SQL expressions"
-    KEYED = "keys are asked for apart from the rows, which return nothing"
 
 
 _MOST_LONE_ROWS: Final = 10_000
@@ -55,19 +33,8 @@ _MOST_LONE_ROWS: Final = 10_000
 _MOST_COMBINED: Final = 8
 _SINGLE: Final = frozenset({Form.ROW, Form.ARRAYS, Form.EXPRESSION})
 """Forms that are one statement."""
-
-
-@dataclass(slots=True, eq=False)
-class Dispatch:
-    """A batch made ready for its database."""
-
-    batch: Batch
-    bind: Bind
-    engine: AsyncEngine
-    form: Form
-    statement: WriteStatement | None
-    processed: list[list[Any] | None]
-    """Converted values by column; None where a value is still to come."""
+_PIPED: Final = frozenset({Form.ROW, Form.ARRAYS})
+"""Forms that are one statement whose text is known beforehand."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +71,7 @@ async def route(ctx: SessionContext, plan: FlushPlan) -> list[Dispatch]:
         if bind is None:
             bind = await ctx.bind(Operation.FLUSH, mapper=batch.mapper, clause=batch.table, token=batch.token)
             binds[place] = bind
-        found.append(_dispatch(batch, bind))
+        found.append(dispatched(batch, bind))
     return found
 
 
@@ -120,16 +87,84 @@ async def execute_plan(ctx: SessionContext, plan: FlushPlan) -> Outcome:
             return outcome
         is_lone = False
     is_lone = is_lone and all(map(_is_lone, dispatches))
-    for dispatch in dispatches:
-        batch = dispatch.batch
+    by_bind = _by_bind(dispatches)
+    if len(by_bind) == 1:
+        outcome.written += await _send_all(ctx, plan, dispatches, outcome, is_lone=is_lone)
+    else:
+        outcome.written += await _send_everywhere(ctx, plan, by_bind, outcome)
+    return outcome
+
+
+def _by_bind(dispatches: Sequence[Dispatch]) -> list[list[Dispatch]]:
+    """Return the dispatches of each bind; all in one list if some wait for what another database makes."""
+    found: dict[Bind, list[Dispatch]] = {}
+    makers: dict[EntityState, Bind] = {}
+    for each in dispatches:
+        found.setdefault(each.bind, []).append(each)
+        for place in each.batch.deferred:
+            for value in each.batch.values[place]:
+                if type(value) is Generated and makers.get(value.state) is not each.bind:
+                    return [list(dispatches)]
+        makers.update(dict.fromkeys(each.batch.states, each.bind))
+    return list(found.values())
+
+
+async def _send_everywhere(
+    ctx: SessionContext, plan: FlushPlan, groups: Sequence[Sequence[Dispatch]], outcome: Outcome
+) -> list[Written]:
+    """Send to several databases side by side; transactions begin one after the other before that."""
+    for group in groups:
+        batch = group[0].batch
+        await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, token=batch.token)
+    found = await together([_send_all(ctx, plan, group, outcome, is_lone=False) for group in groups])
+    return [written for group in found for written in group]
+
+
+async def _send_all(
+    ctx: SessionContext, plan: FlushPlan, dispatches: Sequence[Dispatch], outcome: Outcome, *, is_lone: bool
+) -> list[Written]:
+    """Send one batch after the other, or several at once where the driver can."""
+    sent: list[Written] = []
+    while len(sent) < len(dispatches):
+        group = _sent_together(dispatches, len(sent), outcome)
+        batch = group[0].batch
         _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=is_lone, token=batch.token)
         try:
-            written = await (_send if batch.token is None else _send_noting)(dispatch, wire, outcome)
+            if len(group) == 1:
+                found = [await _send(group[0], wire, outcome)]
+            else:
+                ready = [_sending(each, *_ready(each, outcome)) for each in group]
+                found = await send_together(cast("BindTransaction", wire), ready)
         except DataError as error:
-            raise _named(batch, outcome, error) from error
-        outcome.written.append(written)
-        _note_made(plan.awaited, written, outcome)
-    return outcome
+            raise _noting(batch, named(_suspects(group, error), outcome.made, error)) from error
+        except Exception as error:
+            _noting(batch, error)
+            raise
+        sent += found
+        for written in found:
+            _note_made(plan.awaited, written, outcome)
+    return sent
+
+
+def _sent_together(dispatches: Sequence[Dispatch], start: int, outcome: Outcome) -> Sequence[Dispatch]:
+    """Return the dispatches from *start* on that can be sent without waiting for an answer in between."""
+    end, first = start + 1, dispatches[start]
+    if first.engine.capabilities.pipelines and first.form in _PIPED:
+        while (
+            end < len(dispatches)
+            and dispatches[end].form in _PIPED
+            and dispatches[end].bind is first.bind
+            and is_known(dispatches[end].batch, outcome.made)
+        ):
+            end += 1
+    return dispatches[start:end]
+
+
+def _suspects(group: Sequence[Dispatch], error: DataError) -> list[Batch]:
+    """Return the batches whose statement it may be that failed."""
+    if len(group) == 1:
+        return [group[0].batch]
+    return [each.batch for each in group if each.statement is not None and each.statement.sql == error.statement]
 
 
 def _combined(dispatches: Sequence[Dispatch]) -> CombinedStatement | None:
@@ -145,7 +180,7 @@ def _combined(dispatches: Sequence[Dispatch]) -> CombinedStatement | None:
             return None
         is_counted = batch.is_counted and (batch.kind is not WriteKind.INSERT or bool(batch.shape.returning))
         members.append(Member(batch.shape, each.form is Form.ARRAYS, is_counted))
-    return combined_statement(write_statements(engine.dialect, _schemas(engine)), tuple(members))
+    return combined_statement(write_statements(engine.dialect, schemas_of(engine)), tuple(members))
 
 
 async def _send_combined(
@@ -156,10 +191,10 @@ async def _send_combined(
     try:
         rows = await wire.fetch(combined.sql, combined.parameters([_parameters(each) for each in dispatches]))
     except DatabaseError as error:
-        _note_place(batch, error)
+        _noting(batch, error)
         stale = stale_member(str(error.orig))
         if stale is None and isinstance(error, DataError):
-            raise _named_among(dispatches, error) from error
+            raise named((each.batch for each in dispatches), {}, error) from error
         if stale is None:
             raise
         number, matched = stale
@@ -192,116 +227,6 @@ def _is_lone(dispatch: Dispatch) -> bool:
     return dispatch.form in _SINGLE and not wanted_at_once(dispatch.batch)
 
 
-# Making ready ---------------------------------------------------------------------------------------------------------
-
-
-def _dispatch(planned: Batch, bind: Bind) -> Dispatch:
-    engine = bind if isinstance(bind, AsyncEngine) else bind.engine
-    batch = fetchable(planned, engine)
-    if batch.returned and not can_return(batch, engine):
-        if batch.kind is not WriteKind.INSERT:
-            raise unknown_key(batch)
-        return Dispatch(batch, bind, engine, Form.KEYED, None, [])
-    if batch.statement is not None:
-        return Dispatch(batch, bind, engine, Form.EXPRESSION, None, [])
-    form, shape = _form(batch, engine)
-    statements = write_statements(engine.dialect, _schemas(engine))
-    statement = statements.for_arrays(shape) if form is Form.ARRAYS else statements.for_row(shape)
-    if statement is None:
-        raise FlushError(f"{batch.kind.value} on table {batch.table.name!r} cannot be sent as arrays")
-    processed = [
-        None if place in batch.deferred else _converted(batch, engine, statement, place, values)
-        for place, values in enumerate(batch.values)
-    ]
-    return Dispatch(batch, bind, engine, form, statement, processed)
-
-
-def _schemas(engine: AsyncEngine) -> SchemaMap | None:
-    return cast("SchemaMap | None", engine.settings.options.get("schema_translate_map"))
-
-
-def _form(batch: Batch, engine: AsyncEngine) -> tuple[Form, WriteShape]:
-    shape, can = batch.shape, engine.capabilities
-    if batch.count == 1:
-        return Form.ROW, shape
-    if (
-        can.arrays
-        and _can_tell_rows_apart(batch)
-        and write_statements(engine.dialect, _schemas(engine)).for_arrays(shape) is not None
-    ):
-        return Form.ARRAYS, shape
-    if shape.returning:
-        return Form.EACH, shape
-    if batch.is_counted and batch.kind is not WriteKind.INSERT and not can.counts_many:
-        return Form.EACH, replace(shape, returning=shape.match)
-    return Form.MANY, shape
-
-
-def _can_tell_rows_apart(batch: Batch) -> bool:
-    """Whether returned rows, whose order is not promised, can be told apart: numbered in order, or by a known key."""
-    shape, mapper = batch.shape, batch.mapper
-    if not shape.returning or mapper is None:
-        return True
-    if batch.kind is not WriteKind.INSERT:
-        return set(shape.returning).issuperset(mapper.primary_key)
-    if _counted_up(batch) is not None:
-        return True
-    return set(shape.columns).issuperset(mapper.primary_key)
-
-
-def _converted(
-    batch: Batch, engine: AsyncEngine, statement: WriteStatement, place: int, values: list[Any]
-) -> list[Any]:
-    try:
-        return statement.process(place, values)
-    except Exception as error:
-        hidden = engine.statements.hide_parameters
-        raise _refused(batch, statement, place, values, hidden=hidden) from (None if hidden else error)
-
-
-def _refused(batch: Batch, statement: WriteStatement, place: int, values: list[Any], *, hidden: bool) -> DataError:
-    """Return the error for the value that its type could not convert."""
-    name = _name_of(batch, statement.inputs[place])
-    for value in values:
-        try:
-            statement.process(place, [value])
-        except Exception as error:
-            why = "" if hidden else f": {error}"
-            reason = TypeError(f"{name} cannot hold {_shown(value, hidden=hidden)}{why}")
-            return DataError(statement.sql, (value,), reason, hide_parameters=hidden)
-    return DataError(statement.sql, None, TypeError(f"{name} cannot hold one of its values"))
-
-
-def _shown(value: object, *, hidden: bool) -> str:
-    return f"a value of type {type(value).__name__}" if hidden else repr(value)
-
-
-def _name_of(batch: Batch, column: Column[Any]) -> str:
-    """Name the attribute that holds a column, or the column if none does."""
-    mapper = batch.mapper
-    attribute = None if mapper is None else mapper.by_column.get(column)
-    return str(column) if attribute is None else f"{attribute.mapper.name}.{attribute.key}"
-
-
-def _named(batch: Batch, outcome: Outcome, error: DataError) -> DataError:
-    """Return an error that names the attribute and the value that a database refused, where that can be seen."""
-    for column, values in zip((*batch.shape.columns, *batch.shape.match), batch.values, strict=True):
-        for value in (outcome.made.get(each) if type(each) is Generated else each for each in values):
-            reason = None if value is None else complaint(column.type, value)
-            if reason is not None:
-                name = _name_of(batch, column)
-                hidden = error.hide_parameters
-                what = ValueError(f"{name} cannot hold {_shown(value, hidden=hidden)}: {reason}")
-                return DataError(error.statement, (value,), what, hide_parameters=hidden)
-    return error
-
-
-def _named_among(dispatches: Sequence[Dispatch], error: DataError) -> DataError:
-    """Return an error that names the attribute and the value of one of several batches, where that can be seen."""
-    found = (_named(dispatch.batch, Outcome(), error) for dispatch in dispatches)
-    return next((each for each in found if each is not error), error)
-
-
 # Sending --------------------------------------------------------------------------------------------------------------
 
 
@@ -309,16 +234,10 @@ async def _send(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
     batch = dispatch.batch
     if dispatch.form is Form.KEYED:
         return await _send_keyed(dispatch, wire, outcome)
-    values = [
-        outcome.resolve(column) if place in batch.deferred else column for place, column in enumerate(batch.values)
-    ]
-    if dispatch.statement is None:
-        return await _send_expression(dispatch, wire, values)
+    values, processed = _ready(dispatch, outcome)
     statement = dispatch.statement
-    processed = [
-        _converted(batch, dispatch.engine, statement, place, values[place]) if column is None else column
-        for place, column in enumerate(dispatch.processed)
-    ]
+    if statement is None:
+        return await _send_expression(dispatch, wire, values)
     if dispatch.form is Form.EACH:
         found = await wire.fetch_each(statement.sql, statement.of_rows(processed, batch.count))
         met = [row for each in found for row in each]
@@ -327,27 +246,49 @@ async def _send(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
     if dispatch.form is Form.MANY:
         _check(batch, await wire.execute_many(statement.sql, statement.of_rows(processed, batch.count)))
         return Written(batch, values, ())
-    parameters = statement.of_columns(processed) if dispatch.form is Form.ARRAYS else statement.of_row(processed)
-    if not batch.shape.returning:
-        _check(batch, await wire.execute(statement.sql, parameters))
-        return Written(batch, values, ())
-    rows = statement.results(await wire.fetch(statement.sql, parameters))
-    _check(batch, len(rows))
-    return Written(batch, values, _in_order(batch, values, rows) if dispatch.form is Form.ARRAYS else rows)
+    sending = _sending(dispatch, values, processed)
+    request = sending.request
+    if request.fetches:
+        return sending.read(await wire.fetch(request.sql, request.parameters))
+    return sending.read(await wire.execute(request.sql, request.parameters))
 
 
-async def _send_noting(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
-    """Send a batch to one of several databases; an error says which one that was."""
-    try:
-        return await _send(dispatch, wire, outcome)
-    except Exception as error:
-        _note_place(dispatch.batch, error)
-        raise
+def _ready(dispatch: Dispatch, outcome: Outcome) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Return the values of a batch, with what the database has made by now, as they are and as they are sent."""
+    batch, statement = dispatch.batch, dispatch.statement
+    values = [
+        outcome.resolve(column) if place in batch.deferred else column for place, column in enumerate(batch.values)
+    ]
+    if statement is None:
+        return values, []
+    return values, [
+        converted(batch, dispatch.engine, statement, place, values[place]) if column is None else column
+        for place, column in enumerate(dispatch.processed)
+    ]
 
 
-def _note_place(batch: Batch, error: Exception) -> None:
+def _sending(dispatch: Dispatch, values: list[list[Any]], processed: list[list[Any]]) -> Sending[Written]:
+    """Return the one statement that writes a batch."""
+    batch, statement = dispatch.batch, cast("WriteStatement", dispatch.statement)
+    is_array = dispatch.form is Form.ARRAYS
+    parameters = statement.of_columns(processed) if is_array else statement.of_row(processed)
+
+    def read(answer: Answer) -> Written:
+        if isinstance(answer, int):
+            _check(batch, answer)
+            return Written(batch, values, ())
+        rows = statement.results(answer)
+        _check(batch, len(rows))
+        return Written(batch, values, _in_order(batch, values, rows) if is_array else rows)
+
+    return Sending(Request(statement.sql, parameters, bool(batch.shape.returning)), read)
+
+
+def _noting(batch: Batch, error: Exception) -> Exception:
+    """Return *error*, which says where it came up if there are several places."""
     if batch.token is not None:
         error.add_note(f"on shard {batch.token!r}")
+    return error
 
 
 async def _send_expression(dispatch: Dispatch, wire: Wire, values: Sequence[list[Any]]) -> Written:
@@ -363,7 +304,7 @@ async def _send_expression(dispatch: Dispatch, wire: Wire, values: Sequence[list
     if shape.returning:
         statement = statement.returning(*shape.returning)
     engine = dispatch.engine
-    compiled, extracted = engine.statements.compile(statement, schema_translate_map=_schemas(engine))
+    compiled, extracted = engine.statements.compile(statement, schema_translate_map=schemas_of(engine))
     sql, parameters = compiled.bind(None, extracted)
     if not shape.returning:
         _check(batch, await wire.execute(sql, parameters))
@@ -381,7 +322,7 @@ async def _send_keyed(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Writt
         return await _send_counted(dispatch, wire, outcome)
     made: list[list[Any]] = []
     for column in missing:
-        schemas = _schemas(engine)
+        schemas = schemas_of(engine)
         question = key_question(batch, column, engine, schemas)
         at_once = asked_at_once(question, batch.count, engine.dialect)
         statement = question if at_once is None else at_once
@@ -389,7 +330,7 @@ async def _send_keyed(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Writt
         sql, parameters = compiled.bind(None, extracted)
         found = await wire.fetch_each(sql, [parameters] * (batch.count if at_once is None else 1))
         made.append([value for rows in found for (value,) in compiled.process(rows)])
-    return await _send(_dispatch(with_keys(batch, missing, made), dispatch.bind), wire, outcome)
+    return await _send(dispatched(with_keys(batch, missing, made), dispatch.bind), wire, outcome)
 
 
 async def _send_counted(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Written:
@@ -401,7 +342,7 @@ async def _send_counted(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Wri
     for number in range(batch.count):
         row = tuple([column[number]] for column in batch.values)
         one = replace(silent, values=row, count=1, states=[batch.states[number]])
-        written = await _send(_dispatch(one, dispatch.bind), wire, outcome)
+        written = await _send(dispatched(one, dispatch.bind), wire, outcome)
         for column, (value,) in zip(values, written.values, strict=True):
             column.append(value)
         rows += [tuple(row) for row in await wire.fetch("SELECT last_insert_rowid()")]
@@ -450,7 +391,7 @@ def _in_order(batch: Batch, values: Sequence[list[Any]], rows: list[ReturnedRow]
     the rows are in the order in which they were sent. Rows whose keys were known are found by their keys.
     """
     mapper, returning = batch.mapper, batch.shape.returning
-    numbered = _counted_up(batch)
+    numbered = counted_up(batch)
     places = {column: place for place, column in enumerate(returning)}
     if numbered is not None:
         return sorted(rows, key=itemgetter(places[numbered]))
@@ -460,15 +401,6 @@ def _in_order(batch: Batch, values: Sequence[list[Any]], rows: list[ReturnedRow]
     written = dict(zip(batch.shape.match, values[split:], strict=True))
     written.update(zip(batch.shape.columns, values, strict=False))
     return [by_key.get(sent) for sent in zip(*(written[column] for column in key), strict=True)]
-
-
-def _counted_up(batch: Batch) -> Column[Any] | None:
-    """Return the column by which returned rows can be sorted: the database counts it up and tells the numbers."""
-    if batch.mapper is None or batch.kind is not WriteKind.INSERT:
-        return None
-    numbered = columns_of(batch.mapper).numbered
-    is_told = numbered in set(batch.shape.returning) and numbered not in set(batch.shape.columns)
-    return numbered if is_told else None
 
 
 def _note_made(awaited: Mapping[EntityState, Sequence[Generated]], written: Written, outcome: Outcome) -> None:

@@ -52,13 +52,13 @@ class Book(Base):
 class AiosessionSession(Contender):
     name: ClassVar[str] = "aiosession"
     databases: ClassVar[frozenset[str]] = frozenset({"postgresql", "sqlite"})
+    drivers: ClassVar[dict[str, str]] = {"postgresql://": "postgresql+asyncpg://", "sqlite://": "sqlite+aiosqlite://"}
     _engine: AsyncEngine
     _sessions: async_sessionmaker[AsyncSession]
 
     async def open(self) -> None:
-        drivers = {"postgresql://": "postgresql+asyncpg://", "sqlite://": "sqlite+aiosqlite://"}
         scheme = self.url[: self.url.index("//") + 2]
-        self._engine = create_async_engine(self.url.replace(scheme, drivers[scheme]))
+        self._engine = create_async_engine(self.url.replace(scheme, self.drivers[scheme]))
         self._sessions = async_sessionmaker(self._engine)
 
     async def close(self) -> None:

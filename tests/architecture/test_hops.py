@@ -16,9 +16,9 @@ from tests.without_loop import scripted, to_the_end
 HOPS = {
     "get": ("fetch", 5),
     "execute": ("fetch", 5),
-    "flush": ("execute", 7),
+    "flush": ("execute", 8),
     "commit": ("commit", 8),
-    "commit of one row": ("execute", 10),
+    "commit of one row": ("execute", 11),
 }
 """The driver's verb, and how many functions lead to it from the public call, itself included."""
 

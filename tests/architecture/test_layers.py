@@ -20,7 +20,7 @@ def test_import_contracts_hold() -> None:
 def test_neither_greenlet_nor_the_other_orm_is_ever_imported() -> None:
     program = (
         "import sys, aiosession, aiosession.testing.scripted\n"
-        "import aiosession.drivers.asyncpg, aiosession.drivers.aiosqlite\n"
+        "import aiosession.drivers.asyncpg, aiosession.drivers.aiosqlite, aiosession.drivers.psycopg\n"
         "bad = [name for name in sys.modules if name.startswith(('greenlet', 'sqlalchemy.orm', 'sqlalchemy.ext'))]\n"
         "assert not bad, bad"
     )

@@ -41,6 +41,7 @@ MAY_WAIT = {
     "unit_of_work/execute.py",
     "unit_of_work/flush.py",
     "unit_of_work/placing.py",
+    "unit_of_work/together.py",
     "unit_of_work/worklist.py",
     "session",
     "recover.py",

@@ -270,7 +270,7 @@ async def test_a_trigger_sees_what_was_written_before_its_row(
     assert await seen(observer, Entry.id, Entry.amount) == [(entry.id, 55)]
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 async def test_what_goes_to_a_connection_of_the_applications_stays_in_its_transaction(
     engine: AsyncEngine, observer: AsyncEngine
 ) -> None:

@@ -154,7 +154,8 @@ async def test_what_a_database_refuses_is_named(
     await _refused(engine, attribute, value, said, way)
 
 
-@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True)
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 @pytest.mark.parametrize("way", ["insert", "insert many", "update"])
 @pytest.mark.parametrize(("attribute", "value", "said"), REFUSED_BY_POSTGRESQL)
 async def test_what_postgresql_refuses_is_named(

@@ -471,7 +471,9 @@ async def postgres_engine(engine: AsyncEngine) -> AsyncEngine:
 
 
 on_postgres = pytest.mark.parametrize(
-    "database_url", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True
+    "database_url",
+    [pytest.param(name, marks=pytest.mark.postgres) for name in ("postgresql", "psycopg")],
+    indirect=True,
 )
 
 

@@ -18,7 +18,9 @@ from aiosession.events import StatementEvent
 from tests.session_model import Author, Book, make_tables, names_seen_by, put_author
 
 on_postgresql = pytest.mark.parametrize(
-    "database_url", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True
+    "database_url",
+    [pytest.param(name, marks=pytest.mark.postgres) for name in ("postgresql", "psycopg")],
+    indirect=True,
 )
 """What only this database does: give up the whole transaction, know several isolation levels."""
 

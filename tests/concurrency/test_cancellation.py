@@ -61,7 +61,8 @@ async def test_cancelled_at_every_suspension(
         return run
 
     for moment in Moment:
-        assert await sweep(told(partial(attempt, moment), moment), most=100) >= 1
+        steps = await sweep(told(partial(attempt, moment), moment), most=100)
+        assert steps >= 1 or scenario == "dispose"  # a driver may close connections without waiting
     await check_nothing_is_left(sessions, asyncio.all_tasks() - tasks)
 
 

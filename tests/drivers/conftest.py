@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 from aiosession.drivers.aiosqlite import AiosqliteDriver
 from aiosession.drivers.asyncpg import AsyncpgDriver
 from aiosession.drivers.protocol import Driver, DriverOptions
+from aiosession.drivers.psycopg import PsycopgDriver
 from aiosession.drivers.registry import load_driver
 
 
@@ -22,6 +23,7 @@ def memory_url() -> str:
         pytest.param("memory", id="sqlite-memory"),
         pytest.param("sqlite", id="sqlite"),
         pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
+        pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
     ]
 )
 def driver_url(request: pytest.FixtureRequest) -> str:
@@ -43,6 +45,12 @@ async def driver(driver_url: str) -> AsyncIterator[Driver]:
 def asyncpg_driver(postgresql_url: str) -> AsyncpgDriver:
     """Make a driver for PostgreSQL."""
     return AsyncpgDriver(make_url(postgresql_url), DriverOptions())
+
+
+@pytest.fixture
+def psycopg_driver(psycopg_url: str) -> PsycopgDriver:
+    """Make a driver for PostgreSQL through psycopg."""
+    return PsycopgDriver(make_url(psycopg_url), DriverOptions())
 
 
 @pytest.fixture

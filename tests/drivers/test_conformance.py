@@ -21,9 +21,10 @@ async def test_driver_conforms(case: Case, driver: Driver) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("library", ["asyncpg", "psycopg"])
 @pytest.mark.parametrize("case", CASES, ids=_name)
-def test_asyncpg_conforms_on_uvloop(case: Case, postgresql_url: str) -> None:
-    url = make_url(postgresql_url)
+def test_driver_for_postgresql_conforms_on_uvloop(case: Case, library: str, postgresql_url: str) -> None:
+    url = make_url(postgresql_url).set(drivername=f"postgresql+{library}")
     driver = load_driver(url)(url, DriverOptions())
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -3,10 +3,11 @@
 import sqlite3
 
 import asyncpg
+import psycopg
 import pytest
 
 from aiosession import errors
-from aiosession.drivers import asyncpg_errors, sqlite_errors
+from aiosession.drivers import asyncpg_errors, psycopg_errors, sqlite_errors
 from aiosession.drivers.protocol import CommitRefusedError, TransactionLostError
 
 NOT_ERRORS = {"00", "01", "02", "03"}
@@ -66,6 +67,60 @@ def test_an_unknown_sqlstate_is_a_database_error() -> None:
 def test_errors_of_asyncpg(error: Exception, expected: type[errors.DatabaseError] | None) -> None:
     assert asyncpg_errors.translate(error) is expected
     assert asyncpg_errors.is_disconnect(error) is (expected is errors.DisconnectError)
+
+
+def _psycopg_errors() -> list[type[psycopg.Error]]:
+    kinds = [getattr(psycopg.errors, name) for name in dir(psycopg.errors)]
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, psycopg.Error) and kind.sqlstate]
+
+
+@pytest.mark.parametrize("kind", _psycopg_errors(), ids=lambda kind: kind.__name__)
+def test_every_error_of_psycopg_with_a_code_has_the_class_of_the_code(kind: type[psycopg.Error]) -> None:
+    code = str(kind.sqlstate)
+    if code[:2] in NOT_ERRORS:
+        return
+    own = {kind for kind, _ in asyncpg_errors.BY_TYPE}
+    known = {str(each.sqlstate): each for each in _postgres_errors() if each not in own}
+
+    found = psycopg_errors.translate(kind("x"))
+
+    assert found not in (None, errors.DatabaseError)
+    if code in known:
+        assert found is asyncpg_errors.translate(known[code]("x"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (psycopg.OperationalError("the connection is closed"), errors.DisconnectError),
+        (psycopg.OperationalError("consuming input failed: server closed the connection"), errors.DisconnectError),
+        (psycopg.OperationalError('connection failed: FATAL:  database "x" does not exist'), errors.OperationalError),
+        (psycopg.OperationalError("connection failed: FATAL:  password authentication"), errors.OperationalError),
+        (
+            psycopg.OperationalError("connection failed: FATAL:  the database is starting up"),
+            errors.DisconnectError,
+        ),
+        (psycopg.OperationalError("consuming input failed: FATAL:  terminating connection"), errors.DisconnectError),
+        (psycopg.errors.ConnectionTimeout("x"), errors.DisconnectError),
+        (psycopg.errors.PipelineAborted("x"), errors.OperationalError),
+        (psycopg.ProgrammingError("cannot adapt type 'object'"), errors.DataError),
+        (psycopg.ProgrammingError("the statement has 1 placeholders"), errors.ProgrammingError),
+        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), errors.DataError),
+        (psycopg.InterfaceError("the cursor is closed"), errors.OperationalError),
+        (psycopg.NotSupportedError("x"), errors.NotSupportedError),
+        (psycopg.InternalError("x"), errors.InternalError),
+        (psycopg.Error("x"), errors.DatabaseError),
+        (UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed"), errors.DataError),
+        (ConnectionRefusedError(), errors.DisconnectError),
+        (TimeoutError(), errors.StatementTimeoutError),
+        (CommitRefusedError("ROLLBACK"), errors.InternalError),
+        (KeyError("x"), None),
+    ],
+    ids=repr,
+)
+def test_errors_of_psycopg(error: Exception, expected: type[errors.DatabaseError] | None) -> None:
+    assert psycopg_errors.translate(error) is expected
+    assert psycopg_errors.is_disconnect(error) is (expected is errors.DisconnectError)
 
 
 NOT_FAILURES = {"SQLITE_OK", "SQLITE_ROW", "SQLITE_DONE", "SQLITE_NOTICE", "SQLITE_WARNING"}

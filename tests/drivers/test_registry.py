@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 from aiosession.drivers import registry
 from aiosession.drivers.aiosqlite import AiosqliteDriver
 from aiosession.drivers.asyncpg import AsyncpgDriver
+from aiosession.drivers.psycopg import PsycopgDriver
 from aiosession.errors import ArgumentError
 from aiosession.testing.scripted import ScriptedDriver
 
@@ -17,6 +18,7 @@ from aiosession.testing.scripted import ScriptedDriver
     [
         ("postgresql://h/d", AsyncpgDriver),
         ("postgresql+asyncpg://h/d", AsyncpgDriver),
+        ("postgresql+psycopg://h/d", PsycopgDriver),
         ("sqlite://", AiosqliteDriver),
         ("sqlite+aiosqlite:///file.db", AiosqliteDriver),
         ("sqlite+scripted://", ScriptedDriver),
@@ -31,7 +33,7 @@ def test_a_url_finds_its_driver(url: str, expected: object) -> None:
     [
         ("postgresql+asyncgp", "did you mean 'postgresql\\+asyncpg'"),
         ("sqllite", "did you mean 'sqlite'"),
-        ("oracle", "installed are postgresql\\+asyncpg, sqlite\\+aiosqlite"),
+        ("oracle", "installed are postgresql\\+asyncpg, postgresql\\+psycopg, sqlite\\+aiosqlite"),
     ],
 )
 def test_an_unknown_name_is_answered_with_what_there_is(name: str, words: str) -> None:

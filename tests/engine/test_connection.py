@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from typing import Any
 
+import aiosqlite
 import asyncpg
+import psycopg
 import pytest
 from sqlalchemy import (
     Integer,
@@ -225,7 +227,7 @@ class TestErrors:
         assert await connection.scalar(select(func.count()).select_from(author)) == 3
 
     @pytest.mark.postgres
-    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+    @pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
     async def test_commit_after_a_failed_statement_raises(self, connection: AsyncConnection) -> None:
         await connection.execute(insert(author).values(name="dan"))
         with pytest.raises(UniqueViolationError):
@@ -288,7 +290,7 @@ class TestTransactions:
         assert await _names(observer) == ["ann", "bob", "cid"]
 
     @pytest.mark.postgres
-    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+    @pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
     async def test_block_with_a_swallowed_error_raises_and_leaves_the_connection_usable(
         self, connection: AsyncConnection
     ) -> None:
@@ -476,7 +478,7 @@ class TestLife:
     async def test_driver_connection_is_within_reach(self, connection: AsyncConnection) -> None:
         raw = connection.get_raw_connection()
 
-        assert connection.engine.name == "sqlite" or isinstance(raw, asyncpg.Connection)
+        assert isinstance(raw, asyncpg.Connection | psycopg.AsyncConnection | aiosqlite.Connection)
 
     async def test_cancelled_statement_leaves_the_connection_usable(self, library: AsyncEngine) -> None:
         async with library.connect() as connection:

@@ -151,7 +151,7 @@ async def test_tables_that_refer_to_each_other(engine: AsyncEngine) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 async def test_circle_of_unnamed_foreign_keys_cannot_be_dropped(engine: AsyncEngine) -> None:
     metadata = _circle(named=False)
     async with engine.begin() as connection:
@@ -162,7 +162,7 @@ async def test_circle_of_unnamed_foreign_keys_cannot_be_dropped(engine: AsyncEng
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 async def test_comments_types_and_sequences_are_made(engine: AsyncEngine) -> None:
     metadata = _shop()
     async with engine.begin() as connection:
@@ -190,7 +190,7 @@ async def test_comments_types_and_sequences_are_made(engine: AsyncEngine) -> Non
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 async def test_schemas_are_told_apart(engine: AsyncEngine) -> None:
     metadata = MetaData()
     table = Table("place", metadata, Column("id", Integer, primary_key=True), Column("s", Enum("a", name="sort")))

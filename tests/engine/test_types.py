@@ -199,7 +199,7 @@ async def test_value_comes_back_as_it_went(engine: AsyncEngine, case: Case) -> N
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 @pytest.mark.parametrize("case", _named(POSTGRESQL))
 async def test_value_of_a_postgresql_type_comes_back_as_it_went(engine: AsyncEngine, case: Case) -> None:
     found = await _stored(engine, case.type, case.values)
@@ -208,7 +208,7 @@ async def test_value_of_a_postgresql_type_comes_back_as_it_went(engine: AsyncEng
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 @pytest.mark.parametrize("type_", [Float(), Numeric()], ids=["float", "numeric"])
 async def test_nan_comes_back(engine: AsyncEngine, type_: TypeEngine[Any]) -> None:
     table = _table(type_)
@@ -312,7 +312,7 @@ async def test_value_of_the_wrong_type_is_refused(engine: AsyncEngine, type_: Ty
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_url", ["postgresql", "psycopg"], indirect=True)
 @pytest.mark.parametrize(("type_", "value"), WRONG_FOR_POSTGRESQL)
 async def test_value_that_postgresql_does_not_take_is_refused(
     engine: AsyncEngine, type_: TypeEngine[Any], value: object

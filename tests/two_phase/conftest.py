@@ -14,6 +14,7 @@ from tests.two_phase.model import APP, binds_of, make_tables, prepared
 KINDS = [
     pytest.param(["postgresql", "postgresql2"], id="postgresql+postgresql", marks=pytest.mark.postgres),
     pytest.param(["postgresql", "neighbour"], id="same-cluster", marks=pytest.mark.postgres),
+    pytest.param(["psycopg", "postgresql2"], id="psycopg+postgresql", marks=pytest.mark.postgres),
     pytest.param(["postgresql", "sqlite"], id="postgresql+sqlite", marks=pytest.mark.postgres),
     pytest.param(["sqlite", "postgresql"], id="sqlite+postgresql", marks=pytest.mark.postgres),
     pytest.param(["postgresql", "postgresql2", "sqlite"], id="three", marks=pytest.mark.postgres),
@@ -46,7 +47,7 @@ async def emptied(cluster: PostgresCluster, database: str) -> str:
     return cluster.url(database)
 
 
-_CLUSTERS = {"postgresql": "postgres", "neighbour": "postgres", "postgresql2": "second_postgres"}
+_CLUSTERS = {"postgresql": "postgres", "psycopg": "postgres", "neighbour": "postgres", "postgresql2": "second_postgres"}
 
 
 @pytest.fixture
@@ -59,7 +60,9 @@ def clusters(request: pytest.FixtureRequest, kinds: list[str]) -> dict[str, Post
 async def urls(kinds: list[str], clusters: dict[str, PostgresCluster], tmp_path: Path) -> list[str]:
     """Name the databases."""
     return [
-        await emptied(clusters[kind], "neighbour" if kind == "neighbour" else "postgres")
+        (await emptied(clusters[kind], "neighbour" if kind == "neighbour" else "postgres")).replace(
+            "+asyncpg", "+psycopg" if kind == "psycopg" else "+asyncpg"
+        )
         if kind in clusters
         else f"{kind}+aiosqlite:///{tmp_path}/local.db"
         for kind in kinds

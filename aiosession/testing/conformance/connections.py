@@ -26,7 +26,8 @@ from aiosession.testing.conformance.kit import (
 async def cancelled_statement_leaves_the_connection_usable(driver: Driver) -> None:
     async with table(driver) as (connection, observer):
         await _cancel(connection.fetch(ENDLESS))
-        assert status(connection) is not TransactionStatus.IDLE
+        if status(connection) is TransactionStatus.IDLE:  # said by a driver that has waited for the statement's end
+            assert await asyncio.wait_for(names(connection), SOON) == ["one"]
         await asyncio.wait_for(connection.reset(), SOON)
         if driver.capabilities.server_side_cancel:
             assert status(connection) is TransactionStatus.IDLE
