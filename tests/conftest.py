@@ -4,8 +4,10 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import asyncmy
 import asyncpg
 import psycopg  # noqa: F401 - looking for libpq blocks, so that it is not left to the first engine
 import pytest
@@ -13,6 +15,8 @@ from blockbuster import blockbuster_ctx
 
 from aiosession.engine.create import create_async_engine
 from aiosession.engine.engine import AsyncEngine
+from aiosession.testing import mariadb as mariadb_kit
+from aiosession.testing.mariadb import MariadbServer
 from aiosession.testing.postgres import HOW_TO_GET, PostgresCluster, find_binaries
 from aiosession.testing.statements import StatementLog
 
@@ -21,9 +25,11 @@ DATABASES = [
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
     pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
 ]
+MARIADB = pytest.param("mariadb", id="mariadb", marks=pytest.mark.mariadb)
 TWO_PHASE_DATABASES = [
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
     pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
+    MARIADB,
 ]
 """Those that prepare transactions."""
 EMPTY_DATABASE = """
@@ -37,6 +43,13 @@ EMPTY_DATABASE = """
         END LOOP;
     END $$;
     CREATE SCHEMA public;
+"""
+EMPTY_MARIADB = """
+    SELECT CONCAT('KILL ', id) FROM information_schema.processlist
+    WHERE user = 'aiosession' AND id <> CONNECTION_ID()
+    UNION ALL
+    SELECT CONCAT('DROP DATABASE `', schema_name, '`') FROM information_schema.schemata
+    WHERE schema_name NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')
 """
 
 
@@ -78,6 +91,36 @@ async def postgresql_url(postgres: PostgresCluster) -> str:
     finally:
         await connection.close()
     return postgres.url()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """Start a server for this test process, if there is one to start."""
+    if mariadb_kit.find_binaries() is None:
+        pytest.skip(mariadb_kit.HOW_TO_GET)
+    with mariadb_kit.mariadb_server() as server:
+        yield server
+
+
+async def emptied_mariadb(server: MariadbServer) -> str:
+    """Name a database on a server in which there is nothing else and to which nobody is connected."""
+    connection = await asyncmy.connect(host="127.0.0.1", port=server.port, user="aiosession", autocommit=True)
+    try:
+        cursor = connection.cursor()
+        await cursor.execute(EMPTY_MARIADB)
+        for statement in [row[0] for row in await cursor.fetchall()]:
+            with suppress(asyncmy.errors.OperationalError):  # a connection that has ended in the meantime
+                await cursor.execute(statement)
+        await cursor.execute("CREATE DATABASE test")
+    finally:
+        connection.close()
+    return server.url()
+
+
+@pytest.fixture
+async def mariadb_url(mariadb: MariadbServer) -> str:
+    """Name a database on the server that has nothing in it and nobody connected."""
+    return await emptied_mariadb(mariadb)
 
 
 @pytest.fixture

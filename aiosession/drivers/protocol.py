@@ -74,6 +74,10 @@ class Capabilities:
     """RETURNING shows what triggers made of a row."""
     pipelines: bool = False
     """Several statements are one round trip: connections are `PipelinedConnection`."""
+    update_returning: bool = True
+    """UPDATE takes RETURNING too, where `returning` is true."""
+    transactional_ddl: bool = True
+    """CREATE, ALTER and DROP are part of a transaction; otherwise they commit the one that is open."""
     names_branches_early: bool = False
     """A transaction that is to be prepared gets its name when it begins: `TransactionOptions.branch`."""
 

@@ -16,12 +16,20 @@ GROUP: Final = "aiosession.drivers"
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "postgresql+asyncpg": "aiosession.drivers.asyncpg:AsyncpgDriver",
+        "mariadb+asyncmy": "aiosession.drivers.asyncmy:AsyncmyDriver",
+        "mysql+asyncmy": "aiosession.drivers.asyncmy:AsyncmyDriver",
         "postgresql+psycopg": "aiosession.drivers.psycopg:PsycopgDriver",
         "sqlite+aiosqlite": "aiosession.drivers.aiosqlite:AiosqliteDriver",
     }
 )
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
-    {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+    {
+        "postgresql": "postgresql+asyncpg",
+        "postgres": "postgresql+asyncpg",
+        "mariadb": "mariadb+asyncmy",
+        "mysql": "mysql+asyncmy",
+        "sqlite": "sqlite+aiosqlite",
+    }
 )
 """What a URL without a driver means."""
 _EXTRAS: Final[Mapping[str, str]] = MappingProxyType({"psycopg": "psycopg", "asyncmy": "mysql"})

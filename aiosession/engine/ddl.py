@@ -25,6 +25,10 @@ SELECT 'type', n.nspname, t.typname, pg_catalog.pg_type_is_visible(t.oid)
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE t.typtype IN ('e', 'd', 'c') AND t.typname = ANY ($1::text[])
 """
+_MARIADB: Final = """
+SELECT table_schema, table_name, table_schema = DATABASE()
+FROM information_schema.tables WHERE table_schema IN ({})
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,9 @@ def _chosen(metadata: MetaData, tables: Sequence[Table] | None) -> list[Table]:
 
 
 def _text(dialect: Dialect, statement: ClauseElement, schemas: SchemaMap) -> str:
-    return core.compile_ddl(dialect, statement, schemas or None).strip()
+    text = core.compile_ddl(dialect, statement, schemas or None).strip()
+    # a script has no places for parameters, for whose sake Core doubles percent signs
+    return text % () if dialect.paramstyle == "format" else text
 
 
 def _is_there(statement: ClauseElement, existing: _Existing, schemas: SchemaMap) -> bool | None:
@@ -141,7 +147,10 @@ async def _existing(
     """Return which of the names that matter are taken."""
     if dialect.name == "postgresql":
         return await _existing_in_postgresql(wire, _names(dialect, metadata, list(tables)))
-    return await _existing_in_sqlite(wire, {_name(table, schemas)[0] for table in tables})
+    used = {_name(table, schemas)[0] for table in tables}
+    if dialect.name in ("mariadb", "mysql"):
+        return await _existing_in_mariadb(wire, used)
+    return await _existing_in_sqlite(wire, used)
 
 
 def _names(dialect: Dialect, metadata: MetaData, tables: Sequence[Table]) -> list[str]:
@@ -160,6 +169,17 @@ async def _existing_in_postgresql(wire: EngineConnection, names: list[str]) -> _
         taken.add((str(schema), str(name)))
         if is_visible:
             taken.add((None, str(name)))
+    return found
+
+
+async def _existing_in_mariadb(wire: EngineConnection, schemas: Iterable[str | None]) -> _Existing:
+    found = _Existing()
+    named = [schema for schema in schemas if schema is not None]
+    places = ", ".join(["DATABASE()", *("%s" for _ in named)])
+    for schema, name, is_visible in await wire.fetch(_MARIADB.format(places), named):
+        found.relations.add((str(schema), str(name)))
+        if is_visible:
+            found.relations.add((None, str(name)))
     return found
 
 

@@ -1,6 +1,6 @@
 """Ask a database for the value of a key column before the row is inserted, where RETURNING cannot tell it after."""
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, Dialect, FetchedValue, Integer, Select, func
 from sqlalchemy import Sequence as DatabaseSequence
@@ -8,6 +8,13 @@ from sqlalchemy.sql.schema import DefaultClause
 
 from aiosession import core
 from aiosession.sql.schemas import SchemaMap
+
+LAST_NUMBER: Final = {
+    "sqlite": "SELECT last_insert_rowid()",
+    "mariadb": "SELECT LAST_INSERT_ID()",
+    "mysql": "SELECT LAST_INSERT_ID()",
+}
+"""Asks for the number of the row that this connection has inserted last, by the dialect's name."""
 
 
 def next_value(column: Column[Any], dialect: Dialect, schemas: SchemaMap | None = None) -> ColumnElement[Any] | None:
@@ -33,7 +40,7 @@ def asked_at_once(question: Select[Any], count: int, dialect: Dialect) -> Select
 def counts_by_itself(column: Column[Any], dialect: Dialect) -> bool:
     """Whether the database numbers the rows of *column* and tells the number of the last one afterwards."""
     is_plain = column.default is None and column.server_default is None
-    return is_plain and dialect.name == "sqlite" and column is core.autoincrement_column(column.table)
+    return is_plain and dialect.name in LAST_NUMBER and column is core.autoincrement_column(column.table)
 
 
 def _quoted(column: Column[Any], dialect: Dialect, schemas: SchemaMap | None) -> str:

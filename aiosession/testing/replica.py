@@ -28,7 +28,7 @@ def can_replicate() -> bool:
 class PostgresReplica(PostgresCluster):
     """A running standby of *primary* (PostgreSQL 14 or newer): it answers reads, refuses writes, can be held back."""
 
-    says_ready = b"ready to accept read"
+    sign_of_life = b"ready to accept read"
 
     def __init__(self, primary: PostgresCluster) -> None:
         if not can_replicate():
@@ -38,9 +38,20 @@ class PostgresReplica(PostgresCluster):
 
     @override
     def _create(self) -> None:
-        self._give_away()
         at = f"host=127.0.0.1 port={self._primary.port} user=postgres"
-        self._run("pg_basebackup", "-D", str(self._data), "-d", at, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        self._run(
+            self._binaries / "pg_basebackup",
+            "-D",
+            str(self._data),
+            "-d",
+            at,
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+        )
 
     async def hold(self) -> None:
         """Stop applying what the primary sends; reads go on to be answered with what is there."""

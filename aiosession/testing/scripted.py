@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from sqlalchemy import URL, Dialect
 
 from aiosession.drivers.aiosqlite import AiosqliteDriver
+from aiosession.drivers.asyncmy import AsyncmyDriver
 from aiosession.drivers.asyncpg import AsyncpgDriver
 from aiosession.drivers.protocol import (
     Capabilities,
@@ -31,6 +32,8 @@ from aiosession.errors import ArgumentError, DatabaseError, DisconnectError, Int
 
 _LIKE: Final[dict[str, tuple[DriverFactory, str]]] = {
     "postgresql": (AsyncpgDriver, "postgresql+asyncpg"),
+    "mariadb": (AsyncmyDriver, "mariadb+asyncmy"),
+    "mysql": (AsyncmyDriver, "mysql+asyncmy"),
     "sqlite": (AiosqliteDriver, "sqlite+aiosqlite"),
 }
 

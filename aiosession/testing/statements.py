@@ -9,7 +9,7 @@ from aiosession.engine.engine import AsyncEngine
 from aiosession.events import StatementEvent
 
 _TRANSACTION_CONTROL: Final = frozenset({"PREPARE", "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
-_NAME: Final = r'(?:"[^"]+"|[\w$]+)'
+_NAME: Final = r'(?:"[^"]+"|`[^`]+`|[\w$]+)'
 _TABLE: Final = re.compile(
     rf"\b(INSERT\s+(?:OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM|FROM)\s+(?:ONLY\s+)?(?:{_NAME}\.)?({_NAME})",
     re.IGNORECASE,
@@ -94,7 +94,7 @@ class StatementLog:
 def _tables(event: StatementEvent, kind: str) -> list[str]:
     if event.kind == kind:
         found = _TABLE.search(event.sql)
-        return [found.group(2).strip('"')] if found else []
+        return [found.group(2).strip('"`')] if found else []
     if event.kind != "WITH":
         return []
-    return [found[2].strip('"') for found in _TABLE.finditer(event.sql) if found[1].split()[0].upper() == kind]
+    return [found[2].strip('"`') for found in _TABLE.finditer(event.sql) if found[1].split()[0].upper() == kind]

@@ -13,7 +13,7 @@ from aiosession.aio import together
 from aiosession.drivers.protocol import Answer, Request, Wire
 from aiosession.errors import DatabaseError, DataError, StaleDataError
 from aiosession.sql.combined import CombinedStatement, Member, combined_statement, stale_member
-from aiosession.sql.keys import asked_at_once, counts_by_itself
+from aiosession.sql.keys import LAST_NUMBER, asked_at_once, counts_by_itself
 from aiosession.sql.writes import WriteKind, WriteStatement, write_statements
 from aiosession.state.state import EntityState
 from aiosession.transaction.bind import Bind, BindTransaction
@@ -345,7 +345,7 @@ async def _send_counted(dispatch: Dispatch, wire: Wire, outcome: Outcome) -> Wri
         written = await _send(dispatched(one, dispatch.bind), wire, outcome)
         for column, (value,) in zip(values, written.values, strict=True):
             column.append(value)
-        rows += [tuple(row) for row in await wire.fetch("SELECT last_insert_rowid()")]
+        rows += [tuple(row) for row in await wire.fetch(LAST_NUMBER[dispatch.engine.dialect.name])]
     (key,) = missing_keys(batch)
     name = batch.returned[batch.shape.returning.index(key)]
     return Written(replace(batch, returned=(name,)), values, rows)

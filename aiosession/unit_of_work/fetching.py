@@ -23,7 +23,12 @@ from aiosession.unit_of_work.plan import Batch
 
 def can_return(batch: Batch, engine: AsyncEngine) -> bool:
     """Whether the rows of a batch can be asked for values with RETURNING."""
-    return engine.capabilities.returning and batch.table.implicit_returning
+    return _returns(batch, engine.capabilities)
+
+
+def _returns(batch: Batch, can: Capabilities) -> bool:
+    is_able = can.returning and (batch.kind is not WriteKind.UPDATE or can.update_returning)
+    return is_able and batch.table.implicit_returning
 
 
 def fetchable(batch: Batch, engine: AsyncEngine) -> Batch:
@@ -56,7 +61,7 @@ def _where(kept: Sequence[bool], items: Sequence[Any], *, wanted: bool) -> tuple
 
 
 def _comes_back(batch: Batch, column: Column[Any], can: Capabilities) -> bool:
-    if not (can.returning and batch.table.implicit_returning):
+    if not _returns(batch, can):
         return False
     return can.returning_sees_triggers or column in batch.expressions or not _is_by_trigger(batch.kind, column)
 

@@ -24,6 +24,7 @@ def memory_url() -> str:
         pytest.param("sqlite", id="sqlite"),
         pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
         pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
+        pytest.param("mariadb", id="mariadb", marks=pytest.mark.mariadb),
     ]
 )
 def driver_url(request: pytest.FixtureRequest) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 
 from aiosession.drivers import registry
 from aiosession.drivers.aiosqlite import AiosqliteDriver
+from aiosession.drivers.asyncmy import AsyncmyDriver
 from aiosession.drivers.asyncpg import AsyncpgDriver
 from aiosession.drivers.psycopg import PsycopgDriver
 from aiosession.errors import ArgumentError
@@ -21,6 +22,9 @@ from aiosession.testing.scripted import ScriptedDriver
         ("postgresql+psycopg://h/d", PsycopgDriver),
         ("sqlite://", AiosqliteDriver),
         ("sqlite+aiosqlite:///file.db", AiosqliteDriver),
+        ("mariadb://h/d", AsyncmyDriver),
+        ("mysql+asyncmy://h/d", AsyncmyDriver),
+        ("mysql+scripted://", ScriptedDriver),
         ("sqlite+scripted://", ScriptedDriver),
     ],
 )
@@ -33,7 +37,7 @@ def test_a_url_finds_its_driver(url: str, expected: object) -> None:
     [
         ("postgresql+asyncgp", "did you mean 'postgresql\\+asyncpg'"),
         ("sqllite", "did you mean 'sqlite'"),
-        ("oracle", "installed are postgresql\\+asyncpg, postgresql\\+psycopg, sqlite\\+aiosqlite"),
+        ("oracle", "installed are mariadb\\+asyncmy, mysql\\+asyncmy, postgresql\\+asyncpg, postgresql\\+psycopg"),
     ],
 )
 def test_an_unknown_name_is_answered_with_what_there_is(name: str, words: str) -> None:

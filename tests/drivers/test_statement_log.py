@@ -17,15 +17,16 @@ async def _run(engine: AsyncEngine, *statements: str) -> None:
 
 
 async def test_the_log_remembers_statements_without_transaction_control(engine: AsyncEngine) -> None:
-    await _run(engine, "CREATE TABLE post (id INTEGER)", 'CREATE TABLE "my comment" (id INTEGER)')
+    comment = engine.dialect.identifier_preparer.quote("my comment")
+    await _run(engine, "CREATE TABLE post (id INTEGER)", f"CREATE TABLE {comment} (id INTEGER)")
 
     with StatementLog(engine) as log:
         await _run(
             engine,
             "INSERT INTO post VALUES (1)",
-            'insert into  "my comment" values (1)',
+            f"insert into  {comment} values (1)",
             "UPDATE post SET id = 2",
-            'DELETE FROM "my comment" WHERE id = 1',
+            f"DELETE FROM {comment} WHERE id = 1",
         )
     await _run(engine, "DELETE FROM post")
 
@@ -33,7 +34,7 @@ async def test_the_log_remembers_statements_without_transaction_control(engine: 
     assert log.tables("UPDATE") == ["post"]
     assert log.tables("delete") == ["my comment"]
     assert (log.count, len(log), len(list(log))) == (4, 4, 4)
-    assert log.sql[1] == 'insert into "my comment" values (1)'
+    assert log.sql[1] == f"insert into {comment} values (1)"
     assert [event.row_count for event in log.statements] == [1, 1, 1, 1]
     assert str(log).startswith("INSERT INTO post")
     log.clear()

@@ -67,13 +67,17 @@ def _circle(*, named: bool) -> MetaData:
     return metadata
 
 
+TABLES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+    "postgresql": "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
+    "mariadb": (
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'"
+    ),
+}
+
+
 async def _tables(connection: AsyncConnection) -> set[str]:
-    sql = (
-        "SELECT name FROM sqlite_master WHERE type = 'table'"
-        if connection.engine.name == "sqlite"
-        else "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-    )
-    return set((await connection.scalars(text(sql))).all())
+    return set((await connection.scalars(text(TABLES[connection.engine.name]))).all())
 
 
 async def test_everything_is_created_and_dropped(engine: AsyncEngine) -> None:
@@ -231,12 +235,13 @@ async def test_ddl_events_are_run(engine: AsyncEngine) -> None:
         assert await connection.scalar(select(table.c.id)) == 42
 
 
-async def test_rolled_back_tables_are_gone(engine: AsyncEngine) -> None:
+async def test_rolled_back_tables_are_gone_where_ddl_can_be_rolled_back(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         await connection.create_all(_shop())
         await connection.rollback()
 
-        assert await _tables(connection) == set()
+        left = set() if engine.capabilities.transactional_ddl else {"line", "product"}
+        assert await _tables(connection) == left
 
 
 async def test_tables_of_other_metadata_are_refused(engine: AsyncEngine) -> None:

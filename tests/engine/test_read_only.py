@@ -9,7 +9,7 @@ from aiosession import AsyncEngine, create_async_engine
 from aiosession.errors import ArgumentError, DatabaseError
 
 city = Table("city", MetaData(), Column("id", Integer, primary_key=True))
-REFUSALS = "readonly|read-only"
+REFUSALS = "(?i)readonly|read-only|read only"
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ BOTH = [
     Case("small integer", SmallInteger(), (0, 32767, -32768)),
     Case("big integer", BigInteger(), (2**63 - 1, -(2**63))),
     Case("boolean", Boolean(), (True, False)),
-    Case("float", Float(), (0.0, 1.5, -1e300, 5e-324, math.inf, -math.inf)),
+    Case("float", Float(), (0.0, 1.5, -1e300, 5e-308)),
     Case("double", Double(), (0.1 + 0.2,)),
     Case("float as decimal", Float(asdecimal=True, decimal_return_scale=4), (Decimal("1.5000"),)),
     Case("numeric", Numeric(20, 4), (Decimal("12345.6789"), Decimal(0), Decimal("-0.0001"))),
@@ -121,6 +121,7 @@ BOTH = [
 ]
 
 POSTGRESQL = [
+    Case("extreme float", Float(), (5e-324, math.inf, -math.inf)),
     Case("numeric without bounds", Numeric(), (Decimal("1e100"), Decimal("1.23456789012345678901234567890"))),
     Case("timestamp with zone", DateTime(timezone=True), (dt.datetime(2024, 1, 1, 12, tzinfo=UTC),)),
     Case(
@@ -162,6 +163,7 @@ POSTGRESQL = [
 ]
 
 SQLITE = [
+    Case("extreme float", Float(), (5e-324, math.inf, -math.inf)),
     Case("timestamp without zone", DateTime(), (dt.datetime(2024, 1, 1),)),
 ]
 

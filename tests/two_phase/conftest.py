@@ -2,14 +2,15 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from aiosession import AsyncEngine, AsyncSession, TwoPhase, async_sessionmaker, create_async_engine
 from aiosession.testing.postgres import PostgresCluster
-from tests.conftest import EMPTY_DATABASE
-from tests.two_phase.model import APP, binds_of, make_tables, prepared
+from tests.conftest import EMPTY_DATABASE, emptied_mariadb
+from tests.two_phase.model import APP, PLACES, binds_of, make_tables, prepared
 
 KINDS = [
     pytest.param(["postgresql", "postgresql2"], id="postgresql+postgresql", marks=pytest.mark.postgres),
@@ -18,6 +19,11 @@ KINDS = [
     pytest.param(["postgresql", "sqlite"], id="postgresql+sqlite", marks=pytest.mark.postgres),
     pytest.param(["sqlite", "postgresql"], id="sqlite+postgresql", marks=pytest.mark.postgres),
     pytest.param(["postgresql", "postgresql2", "sqlite"], id="three", marks=pytest.mark.postgres),
+    pytest.param(["mariadb", "postgresql"], id="mariadb+postgresql", marks=[pytest.mark.postgres, pytest.mark.mariadb]),
+    pytest.param(["mariadb", "sqlite"], id="mariadb+sqlite", marks=pytest.mark.mariadb),
+    pytest.param(
+        ["mariadb", "postgresql", "mariadb2"], id="two-of-mariadb", marks=[pytest.mark.postgres, pytest.mark.mariadb]
+    ),
 ]
 """Which databases the first, second and third are; in the order in which their rows are written."""
 
@@ -47,20 +53,41 @@ async def emptied(cluster: PostgresCluster, database: str) -> str:
     return cluster.url(database)
 
 
-_CLUSTERS = {"postgresql": "postgres", "psycopg": "postgres", "neighbour": "postgres", "postgresql2": "second_postgres"}
+_CLUSTERS = {
+    "postgresql": "postgres",
+    "psycopg": "postgres",
+    "neighbour": "postgres",
+    "postgresql2": "second_postgres",
+    "mariadb": "mariadb",
+}
 
 
 @pytest.fixture
-def clusters(request: pytest.FixtureRequest, kinds: list[str]) -> dict[str, PostgresCluster]:
+def clusters(request: pytest.FixtureRequest, kinds: list[str]) -> dict[str, Any]:
     """Start the servers that are needed."""
     return {kind: request.getfixturevalue(_CLUSTERS[kind]) for kind in kinds if kind in _CLUSTERS}
 
 
 @pytest.fixture
-async def urls(kinds: list[str], clusters: dict[str, PostgresCluster], tmp_path: Path) -> list[str]:
+async def mariadb_urls(kinds: list[str], clusters: dict[str, Any]) -> dict[str, str]:
+    """Name two databases of one server."""
+    if "mariadb" not in kinds:
+        return {}
+    url = await emptied_mariadb(clusters["mariadb"])
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql("CREATE DATABASE other")
+    await engine.dispose()
+    return {"mariadb": url, "mariadb2": clusters["mariadb"].url("other")}
+
+
+@pytest.fixture
+async def urls(kinds: list[str], clusters: dict[str, Any], mariadb_urls: dict[str, str], tmp_path: Path) -> list[str]:
     """Name the databases."""
     return [
-        (await emptied(clusters[kind], "neighbour" if kind == "neighbour" else "postgres")).replace(
+        mariadb_urls[kind]
+        if kind in mariadb_urls
+        else (await emptied(clusters[kind], "neighbour" if kind == "neighbour" else "postgres")).replace(
             "+asyncpg", "+psycopg" if kind == "psycopg" else "+asyncpg"
         )
         if kind in clusters
@@ -80,8 +107,8 @@ def kinds(request: pytest.FixtureRequest) -> list[str]:
 async def observers(urls: list[str]) -> AsyncIterator[list[AsyncEngine]]:
     """Open engines to look from outside; at the end nothing may be prepared."""
     engines = [create_async_engine(url) for url in urls]
-    for engine in engines:
-        await make_tables(engine)
+    for engine, classes in zip(engines, PLACES, strict=False):
+        await make_tables(engine, *classes)
     yield engines
     left = await prepared(engines)
     for engine in engines:

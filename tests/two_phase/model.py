@@ -47,9 +47,9 @@ PLACES: Sequence[tuple[type[Base], ...]] = ((Account,), (Order, Line), (Note,))
 CLASSES: Sequence[type[Account] | type[Order] | type[Note]] = (Account, Order, Note)
 
 
-async def make_tables(engine: AsyncEngine) -> None:
+async def make_tables(engine: AsyncEngine, *classes: type[Base]) -> None:
     async with engine.begin() as connection:
-        await connection.create_all(Base.metadata)
+        await connection.create_all(Base.metadata, [class_.__table__ for class_ in classes] or None)
 
 
 def binds_of(engines: Sequence[AsyncEngine]) -> dict[object, AsyncEngine]:

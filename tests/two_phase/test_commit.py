@@ -136,7 +136,7 @@ async def test_prepared_work_waits_for_commit_or_rollback(engines: Engines, obse
         for end in ("commit", "rollback"):
             unit = add_unit(session, engines)
             await session.prepare()
-            assert len(await prepared(observers)) == len(engines) - 1
+            assert len(set(await prepared(observers))) == len(engines) - 1
             assert session.is_active is False
             with pytest.raises(InvalidRequestError, match="nothing but commit"):
                 await session.scalars(select(Account))

@@ -20,18 +20,16 @@ TABLE: Final = """
     CREATE TABLE conformance (
         id INTEGER PRIMARY KEY,
         name VARCHAR(20) NOT NULL UNIQUE,
-        parent INTEGER REFERENCES conformance (id),
-        amount INTEGER CHECK (amount >= 0)
+        parent INTEGER,
+        amount INTEGER CHECK (amount >= 0),
+        FOREIGN KEY (parent) REFERENCES conformance (id)
     )
 """
-ENDLESS: Final = """
-    WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 2000000000) SELECT max(n) FROM r
-"""
-ENDLESS_INSERT: Final = """
-    INSERT INTO conformance (id, name)
-    WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 2000000000)
-    SELECT n + 100, 'n ' || CAST(n AS VARCHAR) FROM r
-"""
+_DIGITS: Final = "WITH d(n) AS (" + " UNION ALL ".join(f"SELECT {digit} AS n" for digit in range(10)) + ")"
+_NUMBER: Final = " + ".join(f"{letter}.n * {10**place}" for place, letter in enumerate("ijklmnpqr"))
+_ALL: Final = ", ".join(f"d {letter}" for letter in "ijklmnpqr")
+ENDLESS: Final = f"{_DIGITS} SELECT max({_NUMBER}) FROM {_ALL}"
+ENDLESS_INSERT: Final = f"INSERT INTO conformance (id, name) {_DIGITS} SELECT {_NUMBER} + 100, {_NUMBER} FROM {_ALL}"
 SOON: Final = 10.0
 CASES: Final[list[Case]] = []
 """All cases; each has a name that says what it demands."""
@@ -67,10 +65,13 @@ FAULTS: Final = {
 """Faults by name, with the class that `Driver.translate` must give for each."""
 
 
+_PLACES: Final = {"numeric_dollar": "${}", "qmark": "?", "format": "%s"}
+
+
 def sql_for(driver: Driver, text: str) -> str:
     """Put the driver's placeholders in for ``{0}``, ``{1}`` ..."""
-    dollar = driver.dialect.paramstyle == "numeric_dollar"
-    return text.format(*(f"${number}" if dollar else "?" for number in range(1, 11)))
+    place = _PLACES[driver.dialect.paramstyle]
+    return text.format(*(place.format(number) for number in range(1, 11)))
 
 
 @asynccontextmanager
