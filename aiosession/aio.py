@@ -96,8 +96,9 @@ async def within(seconds: float, coroutine: Coroutine[Any, Any, _T]) -> _T:
         asyncio.get_running_loop()
     except RuntimeError:
         return await coroutine
-    with anyio.fail_after(seconds):
+    with anyio.move_on_after(seconds):
         return await coroutine
+    raise TimeoutError(f"not finished within {seconds:g} s and given up")
 
 
 async def settled(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T | Exception]:

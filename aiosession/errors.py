@@ -331,7 +331,8 @@ class InDoubtError(CommitOutcomeUnknownError):
 
     ``await error.resolve()`` settles it: it reads the decision, rolls everything back if there is none, finishes what
     is prepared, and returns True (committed) or False (rolled back). Recovery does the same if nobody else does. Raises
-    if the database that holds the decision cannot be reached; what is prepared keeps its locks until then.
+    if the database that holds the decision cannot be reached; what is prepared keeps its locks until then. None if it
+    is called so late (half an hour) that the decision may have been carried out and forgotten.
     """
 
     def __init__(self, orig: BaseException, resolve: Callable[[], Awaitable[bool | None]], global_id: str) -> None:

@@ -1,65 +1,11 @@
 """Settle what commits in two phases have left in doubt: ``python -m aiosession.recover URL…``.
 
-Prints a line for each unit of work; the exit status is 0 if nothing is left in doubt, 1 if something is, 2 for wrong
-arguments. From Python call `aiosession.recover`, the function.
+Only to be run: who imports this module has it in the place of the function ``aiosession.recover``.
 """
 
-import argparse
-import asyncio
 import sys
-from collections.abc import Sequence
 
-from aiosession.engine.create import create_async_engine
-from aiosession.engine.engine import AsyncEngine
-from aiosession.errors import AioSessionError, ArgumentError
-from aiosession.transaction.decisions import DECISION_TABLE
-from aiosession.transaction.recovery import recover, summary
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with *arguments* and return its exit status."""
-    given = _parser().parse_args(arguments)
-    try:
-        return asyncio.run(_recover(given))
-    except AioSessionError as error:
-        print(f"aiosession.recover: {error}", file=sys.stderr)  # noqa: T201 - a command
-        return 2 if isinstance(error, ArgumentError) else 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m aiosession.recover",
-        description="Finish prepared transactions that a crash has left: commit what was decided, roll back the rest.",
-    )
-    parser.add_argument("url", nargs="+", help="a database that takes part; give all of them")
-    parser.add_argument("--app", default="app", help="as in TwoPhase(app=...) of the sessions (default: %(default)s)")
-    parser.add_argument("--table", default=DECISION_TABLE, help="the table of decisions (default: %(default)s)")
-    parser.add_argument("--schema", default=None, help="the schema of that table")
-    parser.add_argument(
-        "--older-than", type=float, default=0.0, metavar="SECONDS", help="leave alone what was prepared since then"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
-    return parser
-
-
-async def _recover(given: argparse.Namespace) -> int:
-    engines: list[AsyncEngine] = []
-    try:
-        engines += [create_async_engine(url) for url in given.url]
-        found = await recover(
-            engines,
-            app=given.app,
-            table=given.table,
-            schema=given.schema,
-            older_than=given.older_than,
-            dry_run=given.dry_run,
-        )
-    finally:
-        for engine in engines:
-            await engine.dispose()
-    print(summary(found))  # noqa: T201 - a command
-    return 0 if all(each.is_settled for each in found) else 1
-
+from aiosession.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

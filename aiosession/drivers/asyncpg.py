@@ -51,6 +51,8 @@ _DEFAULTS: Final[dict[str, object]] = {
 _NOT_OPTIONS: Final = frozenset({"loop", "connection_class", "record_class"})
 _OPTIONS: Final = tuple(name for name in inspect.signature(asyncpg.connect).parameters if name not in _NOT_OPTIONS)
 _ASSUMED_VERSION: Final = (14, 0)
+_ENDS_THE_CONNECTION: Final = ("FATAL", "PANIC")
+"""How severe the server calls an error after which it says nothing more."""
 _CHANGES_SCHEMA: Final = ("ALTER", "DROP")
 _PREPARED: Final = 128
 """Statements of which the columns are remembered, per connection."""
@@ -114,7 +116,7 @@ class AsyncpgConnection:
 
     def _settle(self, error: BaseException) -> None:
         """Note what *error* of a statement means for the connection."""
-        if asyncpg_errors.is_disconnect(error):
+        if asyncpg_errors.is_disconnect(error) or getattr(error, "severity_en", None) in _ENDS_THE_CONNECTION:
             self._connection.terminate()
         if self._connection.is_closed():
             return
@@ -340,6 +342,8 @@ class AsyncpgConnection:
             await self._command(sql)
         except asyncpg.UndefinedObjectError:
             return False
+        except asyncpg.ObjectNotInPrerequisiteStateError as error:  # somebody else is just doing it
+            raise asyncpg.LockNotAvailableError(str(error)) from error
         return True
 
     async def prepared(self, prefix: str) -> list[PreparedBranch]:

@@ -11,12 +11,11 @@ UNKNOWN_BRANCH: Final = "42704"
 """The SQLSTATE of COMMIT PREPARED and ROLLBACK PREPARED for a name that nothing is prepared under."""
 CAN_PREPARE: Final = "SELECT current_setting('max_prepared_transactions')::int > 0"
 PREPARED: Final = """
-    SELECT gid, clock_timestamp() - prepared, owner = current_user OR rolsuper
-    FROM pg_prepared_xacts, pg_roles
-    WHERE database = current_database() AND starts_with(gid, {}) AND rolname = current_user
+    SELECT gid, clock_timestamp() - prepared FROM pg_prepared_xacts
+    WHERE database = current_database() AND starts_with(gid, {})
     ORDER BY prepared
 """
-"""The prepared transactions of this database; needs a placeholder for the prefix of their names."""
+"""The prepared transactions of this database, whoever's they are; needs a placeholder for the prefix of their names."""
 
 FIRST_WITH_NUMBERS: Final = 13
 """The first version in which a transaction's number can be asked for while it is in progress, and its outcome later."""

@@ -117,8 +117,6 @@ class PreparedBranch:
     name: str
     age: timedelta | None
     """How long ago it was prepared, by the clock of the database; None where that does not tell."""
-    owned: bool = True
-    """Whether this user of the database may finish it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +256,7 @@ class DriverConnection(Wire, Protocol):
         ...
 
     async def prepared(self, prefix: str) -> list[PreparedBranch]:
-        """Return the prepared transactions of this database whose names begin with *prefix*."""
+        """Return the prepared transactions of this database, of all users, whose names begin with *prefix*."""
         ...
 
     async def ping(self) -> None:

@@ -358,6 +358,8 @@ class PsycopgConnection:
             await self._command(sql)
         except psycopg.errors.UndefinedObject:
             return False
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:  # somebody else is just doing it
+            raise psycopg.errors.LockNotAvailable(str(error)) from error
         return True
 
     async def prepared(self, prefix: str) -> list[PreparedBranch]:

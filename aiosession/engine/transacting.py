@@ -51,9 +51,9 @@ class TransactingConnection:
         return AsyncTwoPhaseTransaction(self, branch=name)
 
     async def recover_twophase(self) -> list[str]:
-        """Return the names of the prepared transactions of this database and user, whoever prepared them."""
+        """Return the names of the prepared transactions of this database, whoever prepared them."""
         with self._guard.enter("recover_twophase"):
-            return [branch.name for branch in await self.wire().prepared("") if branch.owned]
+            return [branch.name for branch in await self.wire().prepared("")]
 
     async def commit_prepared(self, xid: str) -> None:
         """Commit a prepared transaction; `InvalidRequestError` if nothing is prepared under this name."""

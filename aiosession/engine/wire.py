@@ -253,7 +253,7 @@ class EngineConnection:
         return await self._observed(lambda _sql, _parameters: connection.rollback_prepared(branch), text, ())
 
     async def prepared(self, prefix: str) -> list[PreparedBranch]:
-        """Return the prepared transactions of this database whose names begin with *prefix*."""
+        """Return the prepared transactions of this database, of all users, whose names begin with *prefix*."""
         try:
             return await self._open().prepared(prefix)
         except Exception as error:

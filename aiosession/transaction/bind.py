@@ -29,6 +29,7 @@ from aiosession.errors import (
 )
 from aiosession.transaction.joining import JoinMode, join
 
+_UNANSWERED: Final = frozenset({TransactionStatus.ACTIVE, TransactionStatus.CLOSED})
 Bind: TypeAlias = AsyncEngine | AsyncConnection
 Enlist: TypeAlias = Callable[["BindTransaction", EngineConnection], Awaitable[str | None]]
 """Takes a database into a commit in two phases; returns the name under which its transaction has to begin, if any."""
@@ -180,7 +181,7 @@ class BindTransaction:
             try:
                 await transaction.commit()
             except DatabaseError as error:
-                if has_no_answer(error):
+                if has_no_answer(error) or connection.status in _UNANSWERED:
                     raise CommitOutcomeUnknownError(error, self.resolve) from error
                 raise
         await self.leave()

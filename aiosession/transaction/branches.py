@@ -15,6 +15,8 @@ from typing_extensions import override
 
 from aiosession.errors import ArgumentError
 
+OURS: Final = "as1:"
+"""What the names of all branches begin with, whichever application's they are."""
 _APP: Final = re.compile(r"[A-Za-z0-9_.-]{1,24}")
 _NAME: Final = re.compile(r"as1:([A-Za-z0-9_.-]{1,24}):([0-9a-f]{32}):([0-9]{1,6})")
 _ID_LENGTH: Final = 8
@@ -46,7 +48,7 @@ def read_name(name: str) -> BranchName | None:
 
 def prefix_of(app: str) -> str:
     """Return what the names of all branches of an application begin with."""
-    return f"as1:{app}:"
+    return f"{OURS}{app}:"
 
 
 def new_global_id(decider: str) -> str:

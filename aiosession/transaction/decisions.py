@@ -13,7 +13,21 @@ from enum import Enum
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, DateTime, MetaData, String, Table, Text, delete, func, insert, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+)
 
 from aiosession.drivers.pool import Pool
 from aiosession.engine import ddl
@@ -24,8 +38,17 @@ from aiosession.errors import DatabaseError, ProgrammingError, UniqueViolationEr
 from aiosession.transaction.branches import new_database_id
 
 DECISION_TABLE: Final = "aiosession_decision"
+KEPT_COMMITS: Final = timedelta(hours=1)
+KEPT_ABORTS: Final = timedelta(days=1)
+"""How long "rolled back" stays in the table: longer than any coordinator can live that has not decided yet."""
 _IDENTITY: Final = "database"
 """The key of the row that holds the id of the database."""
+_WAITING_FOR_THE_DISK: Final[ColumnElement[str]] = literal_column(
+    "CASE current_setting('synchronous_commit') WHEN 'off' "
+    "THEN left(set_config('synchronous_commit', 'local', true), 0) ELSE '' END",
+    Text(),
+)
+"""Nothing; but a decision must survive a crash, also where PostgreSQL is set not to wait for its disk at COMMIT."""
 
 
 class Decision(Enum):
@@ -39,7 +62,6 @@ class Decision(Enum):
 class DecisionRow:
     """A decision that was taken."""
 
-    app: str
     global_id: str
     decision: Decision
     participants: tuple[str, ...]
@@ -56,7 +78,6 @@ def decision_table(metadata: MetaData, name: str = DECISION_TABLE, *, schema: st
         name,
         metadata,
         Column("global_id", String(64), primary_key=True),
-        Column("app", String(24), nullable=False),
         Column("outcome", String(16), nullable=False),
         Column("participants", Text, nullable=False),
         Column("decided_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -67,16 +88,19 @@ def decision_table(metadata: MetaData, name: str = DECISION_TABLE, *, schema: st
 class Decisions:
     """The table of decisions, in whichever database it is asked for."""
 
-    __slots__ = ("_ages", "_table", "app")
+    __slots__ = ("_ages", "_durable_insert", "_insert_row", "_table")
 
-    def __init__(self, app: str, name: str = DECISION_TABLE, schema: str | None = None) -> None:
-        self.app: Final = app
-        """Whose decisions are written."""
+    def __init__(self, name: str = DECISION_TABLE, schema: str | None = None) -> None:
         self._table: Final = decision_table(MetaData(), name, schema=schema)
         columns = self._table.c
         self._ages: Final = select(
             columns.global_id, columns.outcome, columns.participants, columns.decided_at, func.now()
-        ).where(columns.app == app)
+        ).where(columns.global_id != _IDENTITY)
+        self._insert_row: Final = insert(self._table).inline()
+        self._durable_insert: Final = self._insert_row.values(
+            participants=func.concat(bindparam("participants", type_=Text()), _WAITING_FOR_THE_DISK),
+            decided_at=func.clock_timestamp(),  # now() is when the transaction began
+        )
 
     # The id of a database
 
@@ -141,8 +165,8 @@ class Decisions:
             await self._insert(engine, wire, global_id, Decision.ABORT.value, ())
         except UniqueViolationError:
             found = await self.read(engine, wire, global_id)
-            if found is None:
-                raise
+            if found is None:  # it was carried out everywhere, and deleted, between the two statements
+                return await self.abort_unless_decided(engine, wire, global_id)
             return found
         return Decision.ABORT
 
@@ -153,9 +177,9 @@ class Decisions:
         return None if found is None else Decision(found)
 
     async def rows(self, engine: AsyncEngine, wire: EngineConnection) -> list[DecisionRow]:
-        """Return all decisions of the application in a database."""
+        """Return all decisions of a database."""
         return [
-            DecisionRow(self.app, global_id, Decision(outcome), tuple(participants.split()), now - decided_at)
+            DecisionRow(global_id, Decision(outcome), tuple(participants.split()), now - decided_at)
             for global_id, outcome, participants, decided_at, now in await _send(engine, wire, self._ages)
         ]
 
@@ -180,9 +204,8 @@ class Decisions:
     async def _insert(
         self, engine: AsyncEngine, wire: EngineConnection, global_id: str, outcome: str, participants: Iterable[str]
     ) -> None:
-        app = "" if global_id == _IDENTITY else self.app
-        row = {"global_id": global_id, "app": app, "outcome": outcome, "participants": " ".join(participants)}
-        await _send(engine, wire, insert(self._table).inline(), row)
+        row = {"global_id": global_id, "outcome": outcome, "participants": " ".join(participants)}
+        await _send(engine, wire, self._durable_insert if engine.name == "postgresql" else self._insert_row, row)
 
 
 _identities: Final[WeakKeyDictionary[Pool, dict[str, str]]] = WeakKeyDictionary()
@@ -195,5 +218,5 @@ _MOST_REMEMBERED: Final = 50
 async def _send(
     engine: AsyncEngine, wire: EngineConnection, statement: object, row: dict[str, str] | None = None
 ) -> AnyResult:
-    """Send a statement about the table, which is where it says whatever schemas the session's own tables are in."""
+    # There is one table for a database, wherever an engine's schema_translate_map puts those of the application.
     return await send(wire, prepare(engine.statements.for_schemas(None), statement, row))

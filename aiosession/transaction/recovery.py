@@ -2,27 +2,33 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from aiosession import aio
 from aiosession.drivers.protocol import PreparedBranch
 from aiosession.engine.engine import AsyncEngine
-from aiosession.engine.wire import EngineConnection
-from aiosession.errors import ArgumentError
-from aiosession.transaction.branches import BranchName, checked_app, prefix_of, read_name
-from aiosession.transaction.decisions import DECISION_TABLE, Decision, DecisionRow, Decisions
-from aiosession.transaction.settling import Branch, abort_unless_decided, finish
+from aiosession.errors import ArgumentError, OperationalError
+from aiosession.transaction.branches import OURS, BranchName, checked_app, read_name
+from aiosession.transaction.decisions import (
+    DECISION_TABLE,
+    KEPT_ABORTS,
+    KEPT_COMMITS,
+    Decision,
+    DecisionRow,
+    Decisions,
+)
+from aiosession.transaction.settling import Branch, abort_unless_decided, finish, read
 
 _log: Final = logging.getLogger("aiosession.two_phase")
 PATIENCE: Final = 5.0
-"""Seconds that one unit of work may take, if its coordinator is just deciding, say; the next pass comes back to it."""
-KEPT_COMMITS: Final = timedelta(hours=1)
-KEPT_ABORTS: Final = timedelta(days=1)
-"""How long "rolled back" stays in the table: longer than any coordinator can live that has not decided yet."""
+"""Seconds that a database may take to answer, or a unit of work, if its coordinator is just deciding, say.
+
+The next pass comes back to it.
+"""
 
 
 class Action(Enum):
@@ -30,7 +36,7 @@ class Action(Enum):
 
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
-    NOT_OURS = "left: another user of the database has prepared it"
+    GONE = "settled by somebody else in the meantime"
     TOO_YOUNG = "left: younger than older_than"
     NO_DECIDER = "left: the database that decides is not among those given"
     FAILED = "left: not everything could be reached"
@@ -39,6 +45,7 @@ class Action(Enum):
 
 
 _FINISHED: Final = {Decision.COMMIT: Action.COMMITTED, Decision.ABORT: Action.ROLLED_BACK}
+_SETTLED: Final = frozenset({*_FINISHED.values(), Action.GONE})
 _PLANNED: Final = {Decision.COMMIT: Action.WOULD_COMMIT, Decision.ABORT: Action.WOULD_ROLL_BACK}
 
 
@@ -61,7 +68,7 @@ class InDoubt:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do."""
-        return self.action in _FINISHED.values()
+        return self.action in _SETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,17 @@ class Found:
     engine: AsyncEngine
     database_id: str | None = None
     rows: tuple[DecisionRow, ...] = ()
-    branches: tuple[PreparedBranch, ...] = ()
+    branches: tuple[tuple[BranchName, PreparedBranch], ...] = ()
+    """Those of all applications."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A branch of a unit of work and where it is prepared."""
+
+    engine: AsyncEngine
+    name: BranchName
+    branch: PreparedBranch
 
 
 @dataclass(slots=True)
@@ -79,58 +96,75 @@ class Recoverer:
     """One application's recovery over some databases."""
 
     engines: Sequence[AsyncEngine]
+    app: str
     decisions: Decisions
     older_than: timedelta
     is_dry: bool = False
     seen: dict[str, float] = field(default_factory=dict)
     """When branches were seen first, for databases that do not tell their age."""
+    unreached: list[AsyncEngine] = field(default_factory=list)
+    """The databases that did not answer in the last pass."""
 
     async def run(self) -> list[InDoubt]:
         """Make one pass."""
-        found = await self._ask_all()
-        works: dict[str, list[tuple[AsyncEngine, BranchName, PreparedBranch]]] = {}
+        found = await self._look()
+        works: dict[str, dict[str, Place]] = {}
         for each in found:
-            for branch in each.branches:
-                name = read_name(branch.name)
-                if name is not None:
-                    works.setdefault(name.global_id, []).append((each.engine, name, branch))
-        self._note_seen(branch.name for each in found for branch in each.branches)
-        results = await aio.settled([self._settle(branches, found) for branches in works.values()])
-        done = [each for each in results if isinstance(each, InDoubt)]
+            for name, branch in each.branches:
+                if name.app == self.app:  # once, also if a database was given twice
+                    works.setdefault(name.global_id, {})[branch.name] = Place(each.engine, name, branch)
+        self._note_seen(branch.name for each in found for _, branch in each.branches)
+        results = await aio.settled([self._settle(list(places.values()), found) for places in works.values()])
         if not self.is_dry:
-            left = {each.global_id for each in done if not each.is_settled}
-            await aio.settled([self._tidy(each, left, found) for each in found])
+            await aio.settled([aio.within(PATIENCE, self._tidy(each, found)) for each in found])
         for error in results:
             if isinstance(error, Exception):
                 raise error
-        return done
+        return [each for each in results if isinstance(each, InDoubt)]
 
     # Looking
 
-    async def _ask_all(self) -> list[Found]:
-        outcomes = await aio.settled([self._ask(engine) for engine in self.engines])
-        found = [outcome for outcome in outcomes if isinstance(outcome, Found)]
-        for engine, outcome in zip(self.engines, outcomes, strict=True):
+    async def _look(self) -> list[Found]:
+        # Decisions before branches, everywhere: all branches of a decision that is read are prepared by then, so that
+        # one of which nothing is found is carried out.
+        self.unreached = []
+        found = await self._reached(self.engines, [self._decided(engine) for engine in self.engines])
+        return await self._reached([each.engine for each in found], [self._prepared(each) for each in found])
+
+    async def _reached(
+        self, engines: Sequence[AsyncEngine], asking: Sequence[Coroutine[Any, Any, Found]]
+    ) -> list[Found]:
+        outcomes = await aio.settled([aio.within(PATIENCE, each) for each in asking])
+        for engine, outcome in zip(engines, outcomes, strict=True):
             if isinstance(outcome, Exception):
+                self.unreached.append(engine)
                 _log.warning("recovery cannot reach %s: %s", engine.url.render_as_string(), outcome)
+        found = [outcome for outcome in outcomes if isinstance(outcome, Found)]
         if not found:
-            raise next(outcome for outcome in outcomes if isinstance(outcome, Exception))
+            error = next(outcome for outcome in outcomes if isinstance(outcome, Exception))
+            raise error if isinstance(error, OperationalError) else OperationalError("recovery", None, error) from error
         return found
 
-    async def _ask(self, engine: AsyncEngine) -> Found:
-        wire = await engine.acquire("looking for prepared transactions")
+    async def _decided(self, engine: AsyncEngine) -> Found:
+        wire = await engine.acquire("looking for decisions")
         try:
-            # Rows before branches: a decision that is read has all its branches prepared already.
             database_id = await self.decisions.identity(engine, wire)
             rows = () if database_id is None else tuple(await self.decisions.rows(engine, wire))
-            return Found(engine, database_id, rows, await self._prepared(engine, wire))
+            return Found(engine, database_id, rows)
         finally:
             await engine.release(wire)
 
-    async def _prepared(self, engine: AsyncEngine, wire: EngineConnection) -> tuple[PreparedBranch, ...]:
+    async def _prepared(self, place: Found) -> Found:
+        engine = place.engine
         if not engine.capabilities.two_phase:
-            return ()
-        return tuple(await wire.prepared(prefix_of(self.decisions.app)))
+            return place
+        wire = await engine.acquire("looking for prepared transactions")
+        try:
+            branches = await wire.prepared(OURS)
+        finally:
+            await engine.release(wire)
+        named = [(name, branch) for branch in branches if (name := read_name(branch.name)) is not None]
+        return replace(place, branches=tuple(named))
 
     def _note_seen(self, names: Iterable[str]) -> None:
         now = time.monotonic()
@@ -138,18 +172,19 @@ class Recoverer:
 
     # Settling
 
-    async def _settle(
-        self, branches: Sequence[tuple[AsyncEngine, BranchName, PreparedBranch]], found: Sequence[Found]
-    ) -> InDoubt:
-        _, name, _ = branches[0]
-        ages = [self._age(branch) for _, _, branch in branches]
-        deciders = [each.engine for each in found if each.database_id == name.decider]
-        decision, action, error = await self._acted(name, branches, deciders, max(ages))
+    async def _settle(self, places: Sequence[Place], found: Sequence[Found]) -> InDoubt:
+        name = places[0].name
+        ages = [self._age(place.branch) for place in places]
+        decider = next((each.engine for each in found if each.database_id == name.decider), None)
+        if decider is None:
+            decision, action, error = None, Action.NO_DECIDER, None
+        else:
+            decision, action, error = await self._acted(name.global_id, places, decider, max(ages))
         return InDoubt(
             app=name.app,
             global_id=name.global_id,
-            branches=tuple(f"{engine.url.render_as_string()}#{each.number}" for engine, each, _ in branches),
-            age=max(ages) if any(branch.age is not None for _, _, branch in branches) else None,
+            branches=tuple(f"{place.engine.url.render_as_string()}#{place.name.number}" for place in places),
+            age=max(ages) if any(place.branch.age is not None for place in places) else None,
             decision=decision,
             action=action,
             error=error,
@@ -161,50 +196,32 @@ class Recoverer:
         return timedelta(seconds=time.monotonic() - self.seen[branch.name])
 
     async def _acted(
-        self,
-        name: BranchName,
-        branches: Sequence[tuple[AsyncEngine, BranchName, PreparedBranch]],
-        deciders: Sequence[AsyncEngine],
-        age: timedelta,
+        self, global_id: str, places: Sequence[Place], decider: AsyncEngine, age: timedelta
     ) -> tuple[Decision | None, Action, Exception | None]:
-        if not all(branch.owned for _, _, branch in branches):
-            return None, Action.NOT_OURS, None
-        if not deciders:
-            return None, Action.NO_DECIDER, None
-        if self.is_dry:
-            known = await self._read(deciders[0], name.global_id)
-            return known, _PLANNED[known or Decision.ABORT], None
-        if age < self.older_than:
-            return await self._read(deciders[0], name.global_id), Action.TOO_YOUNG, None
         try:
-            deciding = abort_unless_decided(self.decisions, deciders[0], name.global_id)
-            decision = await aio.within(PATIENCE, deciding)
+            if self.is_dry or age < self.older_than:
+                known = await aio.within(PATIENCE, read(self.decisions, decider, global_id))
+                return known, _PLANNED[known or Decision.ABORT] if self.is_dry else Action.TOO_YOUNG, None
+            decision = await aio.within(PATIENCE, abort_unless_decided(self.decisions, decider, global_id))
         except Exception as failure:
             return None, Action.FAILED, failure
         outcomes = await aio.settled(
-            [aio.within(PATIENCE, finish(Branch(engine, each.name), decision)) for engine, _, each in branches]
+            [aio.within(PATIENCE, finish(Branch(place.engine, place.branch.name), decision)) for place in places]
         )
         error = next((each for each in outcomes if isinstance(each, Exception)), None)
-        return decision, Action.FAILED if error else _FINISHED[decision], error
-
-    async def _read(self, engine: AsyncEngine, global_id: str) -> Decision | None:
-        wire = await engine.acquire("reading a decision")
-        try:
-            return await self.decisions.read(engine, wire, global_id)
-        finally:
-            await engine.release(wire)
+        if error is not None:
+            return decision, Action.FAILED, error
+        if decision is Decision.ABORT and True not in outcomes:
+            return None, Action.GONE, None  # whoever was faster may have committed it and deleted the decision
+        return decision, _FINISHED[decision], None
 
     # Tidying
 
-    async def _tidy(self, place: Found, left: set[str], found: Sequence[Found]) -> None:
+    async def _tidy(self, place: Found, found: Sequence[Found]) -> None:
         """Delete decisions for which nobody is going to ask any more."""
         known = {each.database_id for each in found}
-        prepared = {name.global_id for each in found for branch in each.branches if (name := read_name(branch.name))}
-        old = [
-            row.global_id
-            for row in place.rows
-            if _is_over(row, known) and row.global_id not in left and row.global_id not in prepared
-        ]
+        prepared = {name.global_id for each in found for name, _ in each.branches}
+        old = [row.global_id for row in place.rows if _is_over(row, known) and row.global_id not in prepared]
         if old:
             wire = await place.engine.acquire("deleting old decisions")
             try:
@@ -234,8 +251,8 @@ async def recover(
 
     Safe at any time and from any process, also while units of work are being committed: one that is not decided yet is
     rolled back, and its session gets an error that says it may be repeated. Only prepared transactions of *app*, in the
-    given databases, of the users that the engines log in as, are touched. A unit of work can be settled only if the
-    database that decides about it is among those given. Decisions that nobody needs any more are deleted.
+    given databases, are touched; those of other users can be finished by a superuser only. A unit of work is settled if
+    the database that decides about it is among those given. Decisions that nobody needs any more are deleted.
 
     Args:
         engines: One for each database that takes part.
@@ -249,7 +266,7 @@ async def recover(
         OperationalError: No database can be reached; if only some cannot, a warning is logged and the rest is done.
 
     """
-    recoverer = _recoverer(engines, Decisions(checked_app(app), table, schema), older_than)
+    recoverer = recoverer_of(engines, app, Decisions(table, schema), older_than)
     recoverer.is_dry = dry_run
     return await recoverer.run()
 
@@ -270,18 +287,21 @@ async def recovery(
     """
     if not every > 0:
         raise ArgumentError(f"every is a number of seconds between two passes, not {every!r}")
-    recoverer = _recoverer(engines, Decisions(checked_app(app), table, schema), older_than)
+    recoverer = recoverer_of(engines, app, Decisions(table, schema), older_than)
     while True:
         try:
             for each in await recoverer.run():
-                if each.action is not Action.TOO_YOUNG:
+                if each.action not in {Action.TOO_YOUNG, Action.GONE}:
                     _log.warning("recovery: %s %s: %s", each.app, each.global_id, each.action.value)
         except Exception as error:
             _log.warning("recovery failed and is tried again: %s", error)
         await aio.pause(every)
 
 
-def _recoverer(engines: Iterable[AsyncEngine] | AsyncEngine, decisions: Decisions, older_than: float) -> Recoverer:
+def recoverer_of(
+    engines: Iterable[AsyncEngine] | AsyncEngine, app: str, decisions: Decisions, older_than: float
+) -> Recoverer:
+    """Return what makes passes over the given databases, or say what is wrong with the arguments."""
     given = [engines] if isinstance(engines, AsyncEngine) else list(engines)
     for engine in given:
         if not isinstance(engine, AsyncEngine):
@@ -290,7 +310,7 @@ def _recoverer(engines: Iterable[AsyncEngine] | AsyncEngine, decisions: Decision
         raise ArgumentError("recovery needs the engines of all databases that take part; none were given")
     if not older_than >= 0:
         raise ArgumentError(f"older_than is a number of seconds, not {older_than!r}")
-    return Recoverer(given, decisions, timedelta(seconds=older_than))
+    return Recoverer(given, checked_app(app), decisions, timedelta(seconds=older_than))
 
 
 def summary(found: Sequence[InDoubt]) -> str:
@@ -303,10 +323,15 @@ def summary(found: Sequence[InDoubt]) -> str:
             "participants": ", ".join(each.branches),
             "age": "?" if each.age is None else f"{each.age.total_seconds():.0f} s",
             "decision": "none" if each.decision is None else each.decision.value,
-            "action": each.action.value + (f": {each.error}" if each.error else ""),
+            "action": each.action.value + (f": {_words(each.error)}" if each.error else ""),
         }
         for each in found
     ]
     widths = {name: max(len(name), *(len(line[name]) for line in lines)) for name in lines[0]}
     rows = [dict(zip(widths, widths, strict=True)), {name: "-" * width for name, width in widths.items()}, *lines]
     return "\n".join("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip() for row in rows)
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says, without the statement."""
+    return str(getattr(error, "orig", None) or error)

@@ -9,10 +9,10 @@ decision (Gray 1978, "the last agent").
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from aiosession import aio
 from aiosession.engine.engine import AsyncEngine
@@ -20,6 +20,7 @@ from aiosession.engine.wire import EngineConnection
 from aiosession.errors import (
     ArgumentError,
     CommitOutcomeUnknownError,
+    DatabaseError,
     InDoubtError,
     InvalidRequestError,
     SerializationError,
@@ -27,12 +28,11 @@ from aiosession.errors import (
 )
 from aiosession.transaction.bind import BindTransaction
 from aiosession.transaction.branches import BranchName, checked_app, new_global_id
-from aiosession.transaction.decisions import DECISION_TABLE, Decision, Decisions
+from aiosession.transaction.decisions import DECISION_TABLE, KEPT_ABORTS, Decision, Decisions
 from aiosession.transaction.settling import Branch, Resolution, finish
 
-LATEST_DECISION: Final = 6 * 3600.0
-"""Seconds after the first PREPARE: far less than `aiosession.transaction.recovery` remembers what it has undone."""
 _log: Final = logging.getLogger("aiosession.two_phase")
+_LONGEST_PREPARED: Final = KEPT_ABORTS.total_seconds() / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,7 @@ class Coordinator:
         "_others",
         "_participants",
         "_prepared_at",
+        "_untold",
         "phase",
     )
 
@@ -120,12 +121,14 @@ class Coordinator:
         self._likely: Final = likely
         """An engine that may be used and cannot prepare: a good decider where one has to be chosen early."""
         self._open: Final = open_share
-        self._decisions: Final = Decisions(options.app, options.table, options.schema)
+        self._decisions: Final = Decisions(options.table, options.schema)
         self._participants: Final[dict[BindTransaction, Participant]] = {}
         self._global_id: str | None = None
         self._decider: AsyncEngine | None = options.decider
         self._others: list[Participant] = []
         self._prepared_at = (0.0, 0.0)
+        self._untold: list[Participant] = []
+        """Those that are prepared, while and after they are told to commit."""
         self.phase = Phase.OPEN
 
     # Taking part
@@ -233,14 +236,22 @@ class Coordinator:
                 if share.connection is not None:
                     await share.commit()
             return
+        self._check_age()
         await self._decide(deciding[0])
         self.phase = Phase.DECIDED
         if await self._follow():
             await self._decisions.done(deciding[0].share.engine, str(self._global_id))
 
+    def _check_age(self) -> None:
+        """Refuse to decide what was prepared so long ago that recovery may have forgotten that it rolled it back."""
+        wall, monotonic = self._prepared_at
+        if max(time.time() - wall, time.monotonic() - monotonic) > _LONGEST_PREPARED:
+            raise SerializationError(
+                None, None, RuntimeError(f"this unit of work was prepared more than {_LONGEST_PREPARED:.0f} s ago")
+            )
+
     async def _decide(self, decider: Participant) -> None:
         share = decider.share
-        self._check_young()
         participants = [f"{each.number}@{each.database_id}" for each in self._others]
         try:
             await self._decisions.record(share.engine, share.held(), str(self._global_id), participants)
@@ -253,33 +264,34 @@ class Coordinator:
             await share.commit()
         except CommitOutcomeUnknownError as error:
             raise self.in_doubt(error.orig or error) from error
-        except Exception:
+        except DatabaseError:
             self.phase = Phase.PREPARED  # the database has refused: nothing is decided
             raise
-
-    def _check_young(self) -> None:
-        """Refuse to decide so late that recovery may have forgotten that it has rolled the others back."""
-        wall, monotonic = self._prepared_at
-        if max(time.time() - wall, time.monotonic() - monotonic) > LATEST_DECISION:
-            raise InvalidRequestError(
-                f"this unit of work was prepared more than {LATEST_DECISION / 3600:g} hours ago, which is too long to "
-                f"be committed safely; roll back and repeat it"
-            )
+        except Exception as error:  # whatever it is, it is no answer of the database
+            raise self.in_doubt(error) from error
 
     async def _follow(self) -> bool:
         """Commit what is prepared; what cannot be reached is left to recovery. Return whether everything is done."""
-        outcomes = await aio.settled([each.share.commit_prepared() for each in self._others])
-        failed = [each for each, outcome in zip(self._others, outcomes, strict=True) if isinstance(outcome, Exception)]
-        again = await aio.settled([finish(self._branch(each), Decision.COMMIT) for each in failed])
-        for each, outcome in zip(failed, again, strict=True):
-            if isinstance(outcome, Exception):
-                _log.warning(
-                    "committed, but %s could not be told: %s waits there for recovery (%s)",
-                    each.share.engine.url.render_as_string(),
-                    self._name(each),
-                    outcome,
-                )
-        return not any(isinstance(outcome, Exception) for outcome in again)
+        self._untold = list(self._others)
+        await aio.settled([self._tell(each, each.share.commit_prepared()) for each in self._others])
+        again = [(each, finish(self._branch(each), Decision.COMMIT)) for each in self._untold]
+        outcomes = await aio.settled([self._tell(*each) for each in again])
+        self.leave_to_recovery(next((each for each in outcomes if isinstance(each, Exception)), None))
+        return not self._untold
+
+    async def _tell(self, participant: Participant, telling: Coroutine[Any, Any, object]) -> None:
+        await telling
+        self._untold.remove(participant)
+
+    def leave_to_recovery(self, error: BaseException | None) -> None:
+        """Say which databases have not been told to commit, or have not answered."""
+        for each in self._untold:
+            _log.warning(
+                "committed, but %s could not be told: %s waits there for recovery (%s)",
+                each.share.engine.url.render_as_string(),
+                self._name(each),
+                error,
+            )
 
     # When something fails
 

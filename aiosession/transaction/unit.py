@@ -13,7 +13,13 @@ from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
 from aiosession.engine.stack import COMMIT_DEADLINE, nobody_knows
-from aiosession.errors import CommitOutcomeUnknownError, InvalidRequestError, PartialCommitError, PendingRollbackError
+from aiosession.errors import (
+    CommitOutcomeUnknownError,
+    InvalidRequestError,
+    OperationalError,
+    PartialCommitError,
+    PendingRollbackError,
+)
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
 from aiosession.transaction.loose import BorrowedWire, LoneWire
@@ -278,6 +284,8 @@ class SessionTransaction:
         except BaseException as error:
             if self.state is TransactionState.ACTIVE:
                 await self._lose(held, error)
+            if isinstance(error, TimeoutError):
+                raise OperationalError("PREPARE TRANSACTION", None, error) from error
             raise
 
     async def _prepare(self, coordinator: Coordinator, held: list[BindTransaction]) -> None:
@@ -326,6 +334,7 @@ class SessionTransaction:
         coordinator = self.coordinator
         if coordinator is not None and coordinator.is_decided:
             self.state = advance(self.state, TransactionState.COMMITTED)
+            coordinator.leave_to_recovery(error)
             await _drop(self._held())
             return _resolver(held)
         self.fail(error)

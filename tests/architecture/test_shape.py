@@ -44,12 +44,12 @@ MAY_WAIT = {
     "unit_of_work/together.py",
     "unit_of_work/worklist.py",
     "session",
-    "recover.py",
     "ext",
+    "command.py",
     "testing",
 }
 """Everything else decides, and never waits."""
-EVENT_LOOP = {"aio.py", "drivers", "recover.py", "testing"}
+EVENT_LOOP = {"aio.py", "drivers", "command.py", "testing"}
 WAITING = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
 
 
