@@ -7,7 +7,7 @@ BENCH ?=
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench docs docs-serve clean
+.PHONY: help demo demo-shop serve test check format bench docs docs-serve clean
 .DELETE_ON_ERROR:
 
 BIN := $(VENV)/bin
@@ -21,6 +21,9 @@ demo: $(VENV)/.with-examples ## load real data through a session, serve it, walk
 
 serve: $(VENV)/.with-examples ## the same service, kept running (HOST, PORT, DATABASE_URL)
 	@$(BIN)/python -m examples.atlas.serve --host $(HOST) --port $(PORT)
+
+demo-shop: $(VENV)/.with-test+examples ## kill a service in mid-commit over two databases, again and again; check both (ARGS)
+	@$(BIN)/python -m examples.shop.demo $(ARGS)
 
 test: $(VENV)/.with-test+examples ## all tests, on SQLite and on a private PostgreSQL (WORKERS, ARGS)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

@@ -126,9 +126,11 @@ async def _send_all(
     """Send one batch after the other, or several at once where the driver can."""
     sent: list[Written] = []
     while len(sent) < len(dispatches):
-        group = _sent_together(dispatches, len(sent), outcome)
-        batch = group[0].batch
+        batch = dispatches[len(sent)].batch
         _, wire = await ctx.wire(mapper=batch.mapper, clause=batch.table, pure=False, lone=is_lone, token=batch.token)
+        group = dispatches[len(sent) : len(sent) + 1]
+        if isinstance(wire, BindTransaction):
+            group = _sent_together(dispatches, len(sent), outcome)
         try:
             if len(group) == 1:
                 found = [await _send(group[0], wire, outcome)]
