@@ -6,12 +6,15 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import asyncmy
 import asyncpg
 import psycopg  # noqa: F401 - looking for libpq blocks, so that it is not left to the first engine
 import pytest
 from blockbuster import blockbuster_ctx
+from sqlalchemy import ForeignKeyConstraint
+from sqlalchemy.ext.compiler import compiles
 
 from aiosession.engine.create import create_async_engine
 from aiosession.engine.engine import AsyncEngine
@@ -20,12 +23,13 @@ from aiosession.testing.mariadb import MariadbServer
 from aiosession.testing.postgres import HOW_TO_GET, PostgresCluster, find_binaries
 from aiosession.testing.statements import StatementLog
 
+MARIADB = pytest.param("mariadb", id="mariadb", marks=pytest.mark.mariadb)
 DATABASES = [
     pytest.param("sqlite", id="sqlite"),
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
     pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
+    MARIADB,
 ]
-MARIADB = pytest.param("mariadb", id="mariadb", marks=pytest.mark.mariadb)
 TWO_PHASE_DATABASES = [
     pytest.param("postgresql", id="postgresql", marks=pytest.mark.postgres),
     pytest.param("psycopg", id="psycopg", marks=pytest.mark.postgres),
@@ -51,6 +55,31 @@ EMPTY_MARIADB = """
     SELECT CONCAT('DROP DATABASE `', schema_name, '`') FROM information_schema.schemata
     WHERE schema_name NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')
 """
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the databases that cannot do what a test is about; the marks say why."""
+    left_out = [item for item in items if _is_left_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    names = set() if callspec is None else set(callspec.id.split("-"))
+    return any(mark.args[0] in names for mark in item.iter_markers("without"))
+
+
+@compiles(ForeignKeyConstraint, "mysql", "mariadb")
+def _without_deferrable(constraint: ForeignKeyConstraint, compiler: Any, **options: Any) -> str:
+    """Leave out what MariaDB has no word for: its foreign keys are looked at row by row."""
+    kept = constraint.deferrable, constraint.initially
+    constraint.deferrable = constraint.initially = None
+    try:
+        return str(compiler.visit_foreign_key_constraint(constraint, **options))
+    finally:
+        constraint.deferrable, constraint.initially = kept
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -436,11 +436,12 @@ class AsyncmyDriver:
         self._is_mariadb = url.get_backend_name() == _MARIADB
         self._name = f"{url.get_backend_name()}+asyncmy"
         self._dialect = mysql_dialect.make_dialect(options, is_mariadb=self._is_mariadb)
+        self._dialect.default_schema_name = url.database
         self._adapt(_ASSUMED_VERSIONS[self._is_mariadb])
         given = arguments.connect_arguments(self._dialect, url) | dict(options.connect_args)
         given = arguments.checked_options(self._name, given, _OPTIONS)
         given = arguments.converted(self._name, given, _KINDS)
-        self._sql_mode = str(given.pop("sql_mode", mysql.SQL_MODE))
+        self._sql_mode = str(given.pop("sql_mode", mysql.SQL_MODES[self._is_mariadb]))
         self._arguments: dict[str, Any] = {"charset": "utf8mb4", **given, "autocommit": None}
         self._refusal: Final = [mysql.READ_ONLY] if options.read_only else []
         self.killer: Final = Killer(self._open)

@@ -9,14 +9,16 @@ from aiosession.errors import ArgumentError
 
 ISOLATION_LEVELS: Final = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 # Values are refused, not cut; and a key of 0 is 0.
-SQL_MODE: Final = (
+_SQL_MODE: Final = (
     "STRICT_TRANS_TABLES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,"
     "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 )
+SQL_MODES: Final = {True: f"{_SQL_MODE},SIMULTANEOUS_ASSIGNMENT", False: _SQL_MODE}
+"""For MariaDB, which can compute all new values of an UPDATE from the old row as the standard says, and for MySQL."""
 SETTINGS: Final = "SET autocommit = 1, time_zone = '+00:00'"
+"""What every connection is told once."""
 READ_ONLY: Final = "SET SESSION TRANSACTION READ ONLY"
 """Has the server refuse writes on a connection."""
-"""What every connection is told once."""
 IDENTITY: Final = "SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id)"
 """Tells one server from another, for whom a number of a connection means something else."""
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import ClauseElement, Delete, Insert, Update, literal
+from sqlalchemy import BindParameter, ClauseElement, Delete, Insert, Update, literal, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
 
 from aiosession import core
@@ -178,23 +179,48 @@ async def _send(
 async def _fetch(
     context: SessionContext, statement: Write, parameters: OneRow | None, options: Options, run: LoadRun
 ) -> tuple[AnyResult, list[EntityState]]:
-    """Have the keys of the rows returned besides what is asked for."""
+    """Have the keys of the rows returned besides what is asked for; ask before, where the database cannot do that."""
     mapper = mapper_of_write(statement)
     engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False, token=run.token)
+    if not (engine.capabilities.returning and (isinstance(statement, Delete) or engine.capabilities.update_returning)):
+        found = await _find(context, statement, parameters, run)
+        return await _send(context, statement, parameters, options, run), found
     own = len(core.expressions(core.returning_columns(statement)))
     schemas = options.get("schema_translate_map", engine.options.get("schema_translate_map"))
     call = prepare(
         engine.statements, statement.returning(*mapper.primary_key), parameters, schema_translate_map=schemas
     )
     rows = call.compiled.process(await wire.fetch(call.sql, call.values))
-    states = context.workspace.identity_map.states
-    keys = [mapper.identity_key(tuple(row[own:]), run.token) for row in rows]
-    found = [state for key in dict.fromkeys(keys) if (state := states.get(key)) is not None and state() is not None]
+    found = _known(run, mapper, [tuple(row[own:]) for row in rows])
     if not own:
         return Result(NOT_ROWS, (), rowcount=len(rows), without_rows=call.sql), found
     columns = call.compiled.columns[:own]
     shape = ResultShape([column.name for column in columns], [column.objects for column in columns])
     return Result(shape, [tuple(row[:own]) for row in rows]), found
+
+
+async def _find(
+    context: SessionContext, statement: Write, parameters: OneRow | None, run: LoadRun
+) -> list[EntityState]:
+    """Return the objects of the rows that *statement* is about to write, and lock those rows until then."""
+    mapper = mapper_of_write(statement)
+    criteria = statement.whereclause
+    asked = select(*mapper.primary_key).with_for_update()
+    if criteria is not None:
+        asked = asked.where(criteria)
+    names = {each.key for each in visitors.iterate(asked) if isinstance(each, BindParameter)}
+    given = {name: value for name, value in (parameters or {}).items() if name in names}
+    engine, wire = await context.wire(mapper=mapper, clause=statement, pure=False, token=run.token)
+    schemas = engine.options.get("schema_translate_map")
+    call = prepare(engine.statements, asked, given or None, schema_translate_map=schemas)
+    return _known(run, mapper, call.compiled.process(await wire.fetch(call.sql, call.values)))
+
+
+def _known(run: LoadRun, mapper: AnyMapper, keys: Sequence[Sequence[Any]]) -> list[EntityState]:
+    """Return the objects in memory that have these primary keys."""
+    states = run.workspace.identity_map.states
+    wanted = dict.fromkeys(mapper.identity_key(tuple(key), run.token) for key in keys)
+    return [state for key in wanted if (state := states.get(key)) is not None and state() is not None]
 
 
 def _deleted(workspace: Workspace, mapper: AnyMapper, rows: Sequence[Sequence[Any]]) -> list[EntityState]:

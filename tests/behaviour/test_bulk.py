@@ -270,6 +270,7 @@ async def test_without_order_each_class_is_written_at_once(session: AsyncSession
 # Conflicts ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.without("mariadb", reason="INSERT has no ON CONFLICT there")
 async def test_an_upsert_returns_objects_with_what_the_row_has_now(
     filled: AsyncSession, engine: AsyncEngine, observer: AsyncEngine
 ) -> None:
@@ -285,6 +286,7 @@ async def test_an_upsert_returns_objects_with_what_the_row_has_now(
     assert ("a", 99) in await seen(observer, User.name, User.age)
 
 
+@pytest.mark.without("mariadb", reason="INSERT has no ON CONFLICT there")
 async def test_an_upsert_takes_a_list_of_rows(filled: AsyncSession, engine: AsyncEngine) -> None:
     user = await by_name(filled, "a")
     statement = upsert(engine).on_conflict_do_update(index_elements=[User.name], set_={"years": 99}).returning(User)
@@ -295,6 +297,7 @@ async def test_an_upsert_takes_a_list_of_rows(filled: AsyncSession, engine: Asyn
     assert user.age == 99
 
 
+@pytest.mark.without("mariadb", reason="INSERT has no ON CONFLICT there")
 async def test_rows_that_exist_are_left_out_where_nothing_is_done_about_them(
     filled: AsyncSession, engine: AsyncEngine
 ) -> None:

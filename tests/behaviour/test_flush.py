@@ -306,6 +306,7 @@ async def test_a_primary_key_can_change(engine: AsyncEngine, observer: AsyncEngi
         assert await other.scalar(select(Shelf.number)) == 2
 
 
+@pytest.mark.without("mariadb", reason="foreign keys cannot wait for the end of the transaction there")
 async def test_children_follow_a_changed_key_where_the_database_does_not_see_to_it(
     engine: AsyncEngine, observer: AsyncEngine
 ) -> None:

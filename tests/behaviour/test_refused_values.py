@@ -180,14 +180,17 @@ async def test_sqlite_would_make_nothing_of_nan(
         assert statements.events == []
 
 
-ACCEPTED: list[tuple[str, Any, Any]] = [
+ACCEPTED: list[Any] = [
     ("integer", Length(4), 4),
     ("integer", True, 1),
     ("text", Word("ab"), "ab"),
     ("number", 3, Decimal("3.00")),
     ("number", 1.5, Decimal("1.50")),
     ("real", Decimal("1.5"), 1.5),
-    ("real", float("inf"), float("inf")),
+    pytest.param(
+        *("real", float("inf"), float("inf")),
+        marks=pytest.mark.without("mariadb", reason="it has no infinity"),
+    ),
     ("truth", 1, True),
     ("day", datetime(2020, 1, 1), date(2020, 1, 1)),
     ("binary", bytearray(b"x"), b"x"),

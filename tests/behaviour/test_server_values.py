@@ -105,6 +105,10 @@ class Area(Base):
 
 SERVED: list[Any] = [Auto, Eager, Late, Mute, MuteEager]
 _TRIGGERS = {
+    "mariadb": (
+        "CREATE TRIGGER {0}_insert BEFORE INSERT ON {0} FOR EACH ROW SET NEW.slug = CONCAT('new ', NEW.name)",
+        "CREATE TRIGGER {0}_update BEFORE UPDATE ON {0} FOR EACH ROW SET NEW.slug = CONCAT('changed ', NEW.name)",
+    ),
     "sqlite": (
         (
             "CREATE TRIGGER {0}_insert AFTER INSERT ON {0} BEGIN "

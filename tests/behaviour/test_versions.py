@@ -61,6 +61,10 @@ class Unconfirmed(Base):
 
 
 _TRIGGERS = {
+    "mariadb": (
+        "CREATE TRIGGER count_insert BEFORE INSERT ON triggered FOR EACH ROW SET NEW.version = 100",
+        "CREATE TRIGGER count_update BEFORE UPDATE ON triggered FOR EACH ROW SET NEW.version = OLD.version + 1",
+    ),
     "sqlite": (
         (
             "CREATE TRIGGER count_insert AFTER INSERT ON triggered BEGIN "

@@ -6,15 +6,7 @@ import pytest
 from sqlalchemy import insert
 
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
-from tests.conftest import DATABASES, MARIADB
 from tests.engine.engine_tables import author, metadata
-
-
-@pytest.fixture(params=[*DATABASES, MARIADB])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """Name an empty database; once for each system."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
 
 
 @pytest.fixture
