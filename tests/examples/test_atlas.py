@@ -170,6 +170,7 @@ async def test_a_code_that_is_taken_is_a_conflict(client: httpx.AsyncClient) -> 
     assert (await client.get("/airports/ZZ99")).json()["name"] == "Surtsey"
 
 
+@pytest.mark.without("mariadb", reason="it stores no time zones")
 async def test_a_transfer_moves_the_airport_and_writes_the_ledger(client: httpx.AsyncClient) -> None:
     await client.post("/airports", json=new_airport())
 
@@ -181,6 +182,7 @@ async def test_a_transfer_moves_the_airport_and_writes_the_ledger(client: httpx.
     assert (entry["from_code"], entry["to_code"], entry["reason"]) == ("IS-8", "IS-7", "redistricting")
 
 
+@pytest.mark.without("mariadb", reason="it stores no time zones")
 async def test_a_refused_transfer_changes_nothing(engine: AsyncEngine, client: httpx.AsyncClient) -> None:
     before = (await client.post("/airports", json=new_airport())).json()
 
