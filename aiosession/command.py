@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from aiosession.engine.create import create_async_engine
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import AioSessionError, ArgumentError
-from aiosession.transaction.decisions import DECISION_TABLE, Decisions
+from aiosession.transaction.decisions import DECISION_TABLE, decisions_in
 from aiosession.transaction.recovery import recoverer_of, summary
 
 
@@ -46,7 +46,7 @@ async def _recover(given: argparse.Namespace) -> int:
     engines: list[AsyncEngine] = []
     try:
         engines += [create_async_engine(url) for url in given.url]
-        recoverer = recoverer_of(engines, given.app, Decisions(given.table, given.schema), given.older_than)
+        recoverer = recoverer_of(engines, given.app, decisions_in(given.table, given.schema), given.older_than)
         recoverer.is_dry = given.dry_run
         found = await recoverer.run()
     finally:

@@ -349,7 +349,7 @@ class AsyncpgConnection:
     async def prepared(self, prefix: str) -> list[PreparedBranch]:
         """Ask for the prepared transactions of this database; the server lists those of all."""
         rows = await self.fetch(postgres.PREPARED.format("$1"), (prefix,))
-        return [PreparedBranch(*row) for row in rows]  # type: ignore[arg-type]  # text, interval, boolean
+        return [PreparedBranch(*row) for row in rows]  # type: ignore[arg-type]  # text, interval
 
     async def ping(self) -> None:
         """Ask the server for an answer."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -206,6 +207,12 @@ class Decisions:
     ) -> None:
         row = {"global_id": global_id, "outcome": outcome, "participants": " ".join(participants)}
         await _send(engine, wire, self._durable_insert if engine.name == "postgresql" else self._insert_row, row)
+
+
+@lru_cache(maxsize=64)
+def decisions_in(name: str = DECISION_TABLE, schema: str | None = None) -> Decisions:
+    """Return the table of decisions of this name: the same one each time, so that its statements are compiled once."""
+    return Decisions(name, schema)
 
 
 _identities: Final[WeakKeyDictionary[Pool, dict[str, str]]] = WeakKeyDictionary()

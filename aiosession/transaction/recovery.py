@@ -20,6 +20,7 @@ from aiosession.transaction.decisions import (
     Decision,
     DecisionRow,
     Decisions,
+    decisions_in,
 )
 from aiosession.transaction.settling import Branch, abort_unless_decided, finish, read
 
@@ -266,7 +267,7 @@ async def recover(
         OperationalError: No database can be reached; if only some cannot, a warning is logged and the rest is done.
 
     """
-    recoverer = recoverer_of(engines, app, Decisions(table, schema), older_than)
+    recoverer = recoverer_of(engines, app, decisions_in(table, schema), older_than)
     recoverer.is_dry = dry_run
     return await recoverer.run()
 
@@ -287,7 +288,7 @@ async def recovery(
     """
     if not every > 0:
         raise ArgumentError(f"every is a number of seconds between two passes, not {every!r}")
-    recoverer = recoverer_of(engines, app, Decisions(table, schema), older_than)
+    recoverer = recoverer_of(engines, app, decisions_in(table, schema), older_than)
     while True:
         try:
             for each in await recoverer.run():

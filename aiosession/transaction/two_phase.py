@@ -28,7 +28,7 @@ from aiosession.errors import (
 )
 from aiosession.transaction.bind import BindTransaction
 from aiosession.transaction.branches import BranchName, checked_app, new_global_id
-from aiosession.transaction.decisions import DECISION_TABLE, KEPT_ABORTS, Decision, Decisions
+from aiosession.transaction.decisions import DECISION_TABLE, KEPT_ABORTS, Decision, decisions_in
 from aiosession.transaction.settling import Branch, Resolution, finish
 
 _log: Final = logging.getLogger("aiosession.two_phase")
@@ -121,7 +121,7 @@ class Coordinator:
         self._likely: Final = likely
         """An engine that may be used and cannot prepare: a good decider where one has to be chosen early."""
         self._open: Final = open_share
-        self._decisions: Final = Decisions(options.table, options.schema)
+        self._decisions: Final = decisions_in(options.table, options.schema)
         self._participants: Final[dict[BindTransaction, Participant]] = {}
         self._global_id: str | None = None
         self._decider: AsyncEngine | None = options.decider
