@@ -169,7 +169,8 @@ class WrongEventLoopError(InvalidRequestError):
     def __init__(self) -> None:
         super().__init__(
             "this engine's connections belong to another event loop; create one engine per event loop, or "
-            "`await engine.dispose()` on the old loop before using it on a new one"
+            "`await engine.dispose()` on the old loop before using it on a new one. In tests each test has a loop of "
+            "its own by default: make the engine in a fixture, or set pytest-asyncio's loop_scope"
         )
 
 

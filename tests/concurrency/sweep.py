@@ -29,14 +29,16 @@ class Run:
     step: int
     was_reached: bool
     """False: the operation ended before it had suspended that often."""
+    was_told: bool
+    """Whether the cancellation reached it: a scope's is not delivered while what is waited for is there already."""
     error: BaseException | None
     """What the operation raised."""
     seconds: float
 
     @property
     def was_swallowed(self) -> bool:
-        """Whether the operation was told to stop and did not say so; a sibling's failure may come when it is over."""
-        return self.was_reached and not isinstance(self.error, asyncio.CancelledError)
+        """Whether the operation was told to stop and did not say so."""
+        return self.was_told and not isinstance(self.error, asyncio.CancelledError)
 
 
 class SiblingError(Exception):
@@ -51,6 +53,7 @@ class Interrupted:
         self.step = step
         self.moment = moment
         self.count = 0
+        self.was_told = False
         self.cancel: Callable[[], object] | None = None
         """How to cancel; None: the task itself."""
         self.error: BaseException | None = None
@@ -72,6 +75,7 @@ class Interrupted:
                 try:
                     answer = yield waits_for
                 except BaseException as error:
+                    self.was_told = True
                     waits_for = coroutine.throw(error)
                 else:
                     waits_for = coroutine.send(answer)
@@ -103,7 +107,8 @@ async def cancelled_at(operation: Callable[[], Coroutine[Any, Any, Any]], step: 
     await asyncio.wait([task])
     if not task.cancelled():
         task.exception()  # what the operation itself raised is in `interrupted`
-    return Run(step, interrupted.count >= step, interrupted.error, loop.time() - started)
+    was_reached = interrupted.count >= step
+    return Run(step, was_reached, interrupted.was_told, interrupted.error, loop.time() - started)
 
 
 async def _surrounded(interrupted: Interrupted) -> None:
