@@ -136,6 +136,8 @@ class AsyncmyConnection:
             return TransactionStatus.CLOSED
         if self._busy:
             return TransactionStatus.ACTIVE
+        if getattr(self._connection, "_stream_broken", False):  # the server has hung up since the last answer
+            return TransactionStatus.CLOSED
         if self._in_transaction:
             return TransactionStatus.IN_TRANSACTION
         if self._begun:

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that lets a connection down at a chosen moment."""
+"""A TCP proxy in front of a server that lets a connection down at a chosen moment."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +8,27 @@ from enum import Enum
 from typing import Final
 
 _READY: Final = b"Z\x00\x00\x00\x05"
-"""How the server's last message of an answer begins."""
+"""How the last message of an answer of PostgreSQL begins."""
+_OK, _ERROR, _MORE_RESULTS = 0x00, 0xFF, 0x08
+Ends = Callable[[bytes], bool]
+"""Says whether a server's bytes end an answer."""
+
+
+def ends_answer_of_postgres(data: bytes) -> bool:
+    """Look for ReadyForQuery."""
+    return _READY in data
+
+
+def ends_answer_of_mariadb(data: bytes) -> bool:
+    """Look for an OK packet after which no more results follow, or an error; rows are not looked at."""
+    while len(data) >= 4:
+        length = int.from_bytes(data[:3], "little")
+        packet, data = data[4 : 4 + length], data[4 + length :]
+        if packet[:1] == bytes([_ERROR]):
+            return True
+        if packet[:1] == bytes([_OK]) and not int.from_bytes(packet[3:5], "little") & _MORE_RESULTS:
+            return True
+    return False
 
 
 class When(Enum):
@@ -38,8 +58,11 @@ class Fault:
 class Proxy:
     """Passes everything on until its fault strikes."""
 
-    def __init__(self, kill: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, kill: Callable[[], Awaitable[None]], ends: Ends) -> None:
         self.port = 0
+        self.ends: Final = ends
+        self.ports: set[int] = set()
+        """Those from which the lines to the server come."""
         self.fault: Fault | None = None
         self.has_struck = False
         self.on_strike: Callable[[], object] | None = None
@@ -71,6 +94,7 @@ class Proxy:
         self._tasks.add(task)
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
         line = _Line(self, server_writer, writer)
+        self.ports.add(server_writer.get_extra_info("sockname")[1])
         self._lines |= {writer, server_writer}
         try:
             async with asyncio.TaskGroup() as group:
@@ -130,7 +154,7 @@ class _Line:
     async def answered(self, data: bytes) -> None:
         """Pass on what the server says."""
         how = self._strikes_with_answer
-        if how is not None and _READY in data:
+        if how is not None and self._proxy.ends(data):
             self._strikes_with_answer = None
             await self._proxy.strike(how)
         if self._proxy.passes and not (self._proxy.has_struck and how is How.CUT):
@@ -147,9 +171,11 @@ async def _pass_on(
 
 
 @asynccontextmanager
-async def proxy_to(port: int, kill: Callable[[], Awaitable[None]]) -> AsyncIterator[Proxy]:
+async def proxy_to(
+    port: int, kill: Callable[[], Awaitable[None]], ends: Ends = ends_answer_of_postgres
+) -> AsyncIterator[Proxy]:
     """Listen on a port of our own for as long as the block lasts."""
-    proxy = Proxy(kill)
+    proxy = Proxy(kill, ends)
     server = await asyncio.start_server(lambda reader, writer: proxy.serve(reader, writer, port), "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

@@ -30,7 +30,7 @@ class Run:
     was_reached: bool
     """False: the operation ended before it had suspended that often."""
     was_told: bool
-    """Whether the cancellation reached it: a scope's is not delivered while what is waited for is there already."""
+    """Whether the cancellation reached it."""
     error: BaseException | None
     """What the operation raised."""
     seconds: float

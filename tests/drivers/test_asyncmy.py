@@ -9,9 +9,9 @@ from decimal import Decimal
 
 import asyncmy
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
-from aiosession import errors
+from aiosession import create_async_engine, errors
 from aiosession.drivers import asyncmy_batches, asyncmy_errors, mysql
 from aiosession.drivers.asyncmy import AsyncmyConnection, AsyncmyDriver
 from aiosession.drivers.mysql_values import ParameterCountError, RefusedValueError, filled, literal
@@ -255,3 +255,19 @@ async def test_a_prepared_transaction_keeps_its_connection_out_of_the_pool(
 
     assert await other.commit_prepared("t:1:1")
     assert len(await other.fetch("SELECT n FROM item")) == 1
+
+
+@pytest.mark.mariadb
+async def test_a_connection_that_the_server_has_ended_is_replaced_in_the_pool(mariadb_url: str) -> None:
+    engine, other = create_async_engine(mariadb_url), create_async_engine(mariadb_url)
+    async with engine.connect() as connection:
+        victim = await connection.scalar(text("SELECT CONNECTION_ID()"))
+    async with other.connect() as connection:
+        await connection.exec_driver_sql(f"KILL {victim}")
+        while await connection.scalar(text(f"SELECT 1 FROM information_schema.processlist WHERE id = {victim}")):
+            pass
+
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT CONNECTION_ID()")) != victim
+    await engine.dispose()
+    await other.dispose()

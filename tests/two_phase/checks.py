@@ -33,11 +33,19 @@ async def no_victim_works(observers: Sequence[AsyncEngine]) -> None:
             async with observer.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 while await connection.scalar(_WORKING):
                     pass
+        elif observer.name == "mariadb":
+            async with observer.connect() as connection:
+                while await connection.scalar(_WORKING_IN_MARIADB):
+                    pass
 
 
 _WORKING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
     "AND (state = 'active' OR state LIKE 'idle in transaction%')"
+)
+_WORKING_IN_MARIADB = text(
+    "SELECT count(*) FROM information_schema.innodb_trx JOIN information_schema.processlist "
+    "ON id = trx_mysql_thread_id WHERE id <> CONNECTION_ID()"
 )
 
 

@@ -14,7 +14,15 @@ from aiosession.engine import stack
 from aiosession.errors import AioSessionError, InDoubtError, PendingRollbackError
 from aiosession.transaction import recovery, unit
 from aiosession.transaction.decisions import Decision
-from tests.concurrency.proxy import Fault, How, Proxy, When, proxy_to
+from tests.concurrency.proxy import (
+    Fault,
+    How,
+    Proxy,
+    When,
+    ends_answer_of_mariadb,
+    ends_answer_of_postgres,
+    proxy_to,
+)
 from tests.two_phase.checks import is_everywhere, no_victim_works, recovered, truth_of, works
 from tests.two_phase.model import APP, add_unit, binds_of, prepared
 
@@ -24,11 +32,14 @@ SHORT = 0.1
 TOLERABLE = 0.4
 TWO = ["postgresql", "postgresql2"]
 LOCAL = ["postgresql", "sqlite"]
+FOREIGN = ["postgresql", "mariadb"]
+FOREIGN_DECIDES = ["mariadb", "postgresql"]
+"""A branch of XA is named when it begins, so that the decider is chosen early: it is the first."""
 
 
 @dataclass(frozen=True)
 class Behind:
-    """Engines of which each PostgreSQL is behind a proxy."""
+    """Engines of which each that has a server is behind a proxy."""
 
     engines: Engines
     proxies: dict[int, Proxy]
@@ -38,16 +49,28 @@ class Behind:
             proxy.heal()
 
 
-def killer(observer: AsyncEngine, name: str) -> Callable[[], Awaitable[None]]:
+def killer(observer: AsyncEngine, proxies: dict[int, Proxy], number: int) -> Callable[[], Awaitable[None]]:
+    """Have the server end all connections that come through a proxy."""
+
     async def kill() -> None:
+        ports = proxies[number].ports
         async with observer.connect() as connection:
-            await connection.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
-                    "WHERE pid <> pg_backend_pid() AND application_name = :name"
-                ),
-                {"name": name},
-            )
+            if observer.name == "postgresql":
+                await connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+                        f"WHERE client_port IN ({', '.join(map(str, ports))})"
+                    )
+                )
+                return
+            clients = await connection.execute(text("SELECT id, host FROM information_schema.processlist"))
+            for client, host in clients.all():
+                if int(host.rpartition(":")[2] or 0) in ports:
+                    await connection.exec_driver_sql(f"KILL {client}")
+                    while await connection.scalar(
+                        text(f"SELECT 1 FROM information_schema.processlist WHERE id = {client}")
+                    ):
+                        pass
 
     return kill
 
@@ -58,15 +81,14 @@ async def behind(urls: list[str], observers: Engines) -> AsyncIterator[Behind]:
         engines: Engines = []
         proxies: dict[int, Proxy] = {}
         for number, (url, observer) in enumerate(zip(urls, observers, strict=True)):
-            if observer.name != "postgresql":
+            port = make_url(url).port
+            if port is None:
                 engines.append(create_async_engine(url))
                 continue
-            name = f"victim {number}"
-            port = make_url(url).port
-            assert port is not None
-            proxy = proxies[number] = await exits.enter_async_context(proxy_to(port, killer(observer, name)))
-            settings = {"server_settings": {"application_name": name}}
-            engines.append(create_async_engine(make_url(url).set(port=proxy.port), connect_args=settings))
+            ends = ends_answer_of_postgres if observer.name == "postgresql" else ends_answer_of_mariadb
+            kill = killer(observer, proxies, number)
+            proxy = proxies[number] = await exits.enter_async_context(proxy_to(port, kill, ends))
+            engines.append(create_async_engine(make_url(url).set(port=proxy.port)))
         behind = Behind(engines, proxies)
         yield behind
         behind.heal()
@@ -117,13 +139,20 @@ IN_PREPARED = {
     "PREPARE": b"PREPARE TRANSACTION",
     "COMMIT PREPARED": b"COMMIT PREPARED",
 }
+IN_MARIADB = {"INSERT": b"in doubt?", "PREPARE": b"XA PREPARE", "COMMIT PREPARED": b"XA COMMIT"}
 IN_DECIDER = {"INSERT": b"in doubt?", "decision": b"1@", "COMMIT": b"COMMIT\x00"}
 FAULTS = [
-    pytest.param(kinds, place, work, Fault(trigger, when, how), id=f"{who}, {how.name} {when.name} {name}, {said}")
+    pytest.param(
+        *(kinds, place, work, Fault(trigger, when, how)),
+        id=f"{who}, {how.name} {when.name} {name}, {said}",
+        marks=[pytest.mark.mariadb] if "mariadb" in kinds else [],
+    )
     for kinds, place, who, triggers in (
         (TWO, 0, "prepared", IN_PREPARED),
         (TWO, 1, "decider", IN_DECIDER),
         (LOCAL, 0, "prepared beside SQLite", IN_PREPARED),
+        (FOREIGN, 1, "MariaDB prepared", IN_MARIADB),
+        (FOREIGN_DECIDES, 0, "MariaDB decides", {"decision": b"INSERT INTO aiosession_decision", "COMMIT": b"COMMIT"}),
     )
     for name, trigger in triggers.items()
     for how in How
@@ -227,17 +256,24 @@ async def test_recovery_and_the_one_in_doubt_agree(
 
 LISTING = b"pg_prepared_xacts"
 AT_RECOVERY = [
-    pytest.param(is_decided, place, trigger, id=f"{'decided' if is_decided else 'undecided'}, {place}, {name}")
-    for is_decided, place, name, trigger in (
-        (True, 0, "listing", LISTING),
-        (True, 1, "listing", LISTING),
-        (True, 1, "rows", b"decided_at"),
-        (True, 1, "INSERT", b"abort"),
-        (True, 0, "COMMIT PREPARED", b"COMMIT PREPARED"),
-        (True, 1, "DELETE", b"DELETE FROM"),
-        (False, 0, "listing", LISTING),
-        (False, 1, "INSERT", b"abort"),
-        (False, 0, "ROLLBACK PREPARED", b"ROLLBACK PREPARED"),
+    pytest.param(
+        *(kinds, is_decided, place, trigger),
+        id=f"{'+'.join(kinds)}, {'decided' if is_decided else 'undecided'}, {place}, {name}",
+        marks=[pytest.mark.mariadb] if "mariadb" in kinds else [],
+    )
+    for kinds, is_decided, place, name, trigger in (
+        (TWO, True, 0, "listing", LISTING),
+        (TWO, True, 1, "listing", LISTING),
+        (TWO, True, 1, "rows", b"decided_at"),
+        (TWO, True, 1, "INSERT", b"abort"),
+        (TWO, True, 0, "COMMIT PREPARED", b"COMMIT PREPARED"),
+        (TWO, True, 1, "DELETE", b"DELETE FROM"),
+        (TWO, False, 0, "listing", LISTING),
+        (TWO, False, 1, "INSERT", b"abort"),
+        (TWO, False, 0, "ROLLBACK PREPARED", b"ROLLBACK PREPARED"),
+        (FOREIGN, True, 1, "listing", b"XA RECOVER"),
+        (FOREIGN, True, 1, "XA COMMIT", b"XA COMMIT"),
+        (FOREIGN, False, 1, "XA ROLLBACK", b"XA ROLLBACK"),
     )
 ]
 
@@ -246,8 +282,7 @@ AT_RECOVERY = [
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("when", When)
 @pytest.mark.parametrize("how", How)
-@pytest.mark.parametrize("kinds", [TWO])
-@pytest.mark.parametrize(("is_decided", "place", "trigger"), AT_RECOVERY)
+@pytest.mark.parametrize(("kinds", "is_decided", "place", "trigger"), AT_RECOVERY)
 async def test_what_a_recovery_could_not_reach_is_settled_by_the_next(
     behind: Behind, observers: Engines, how: How, when: When, is_decided: bool, place: int, trigger: bytes
 ) -> None:
@@ -271,7 +306,9 @@ async def test_what_a_recovery_could_not_reach_is_settled_by_the_next(
 
 async def leave_prepared(behind: Behind, observers: Engines, *, is_decided: bool) -> None:
     """Leave a transaction prepared: by COMMIT PREPARED that does not arrive, or a decision that does not."""
-    place, trigger = (0, b"COMMIT PREPARED") if is_decided else (1, b"1@")
+    decider = 0 if observers[1].name == "mariadb" else 1
+    finish = (1, b"XA COMMIT") if decider == 0 else (0, b"COMMIT PREPARED")
+    place, trigger = finish if is_decided else (decider, b"2@" if decider == 0 else b"1@")
     strike = behind.proxies[place]
     strike.arm(Fault(trigger, When.BEFORE, How.HOLE))
     async with session_of(behind.engines) as session:
@@ -280,5 +317,5 @@ async def leave_prepared(behind: Behind, observers: Engines, *, is_decided: bool
     behind.heal()
     await no_victim_works(observers)
     assert len(await prepared(observers)) == 1
-    async with observers[1].begin() as connection:
+    async with observers[decider].begin() as connection:
         await connection.execute(text("UPDATE aiosession_decision SET decided_at = decided_at - interval '2 hours'"))
