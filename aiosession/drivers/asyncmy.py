@@ -314,7 +314,7 @@ class AsyncmyConnection:
     async def commit(self) -> None:
         """Send COMMIT; fails if the server has rolled the transaction back before."""
         if not self._in_transaction:
-            self._begun, self._branch = False, None
+            await self.rollback()  # a branch of XA is there until it is told to go
             raise CommitRefusedError("nothing: it had rolled the transaction back itself")
         if self._stream is not None:
             await self._take_rest()

@@ -163,10 +163,13 @@ async def test_ddl_commits_and_the_transaction_goes_on(pair: tuple[AsyncmyConnec
 
 
 @pytest.mark.mariadb
-async def test_a_deadlock_loses_the_transaction_and_says_so(pair: tuple[AsyncmyConnection, AsyncmyConnection]) -> None:
+@pytest.mark.parametrize("branches", [(None, None), ("as1:test:one:1", "as1:test:two:1")], ids=["plain", "XA"])
+async def test_a_deadlock_loses_the_transaction_and_says_so(
+    pair: tuple[AsyncmyConnection, AsyncmyConnection], branches: tuple[str | None, str | None]
+) -> None:
     await pair[0].execute_many("INSERT INTO item (id, n) VALUES (%s, %s)", [(1, 0), (2, 0)])
     for number, connection in enumerate(pair, 1):
-        await connection.begin(TransactionOptions())
+        await connection.begin(TransactionOptions(branch=branches[number - 1]))
         await connection.execute("UPDATE item SET n = n + 1 WHERE id = %s", (number,))
 
     outcomes = await asyncio.gather(
@@ -183,7 +186,10 @@ async def test_a_deadlock_loses_the_transaction_and_says_so(pair: tuple[AsyncmyC
         await loser.fetch("SELECT 1")
     with pytest.raises(CommitRefusedError):
         await loser.commit()
+    await loser.reset()
     assert status(loser) is TransactionStatus.IDLE
+    await loser.begin(TransactionOptions())
+    assert await loser.fetch("SELECT 1") == [(1,)]
 
 
 @pytest.mark.mariadb
