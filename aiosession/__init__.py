@@ -12,10 +12,10 @@ from aiosession.declarative.relations import backref, relationship
 from aiosession.engine.create import create_async_engine
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.engine.registry import EngineRegistry
-from aiosession.engine.replica import ReplicaStatus
 from aiosession.engine.replicated import ReplicatedEngine, create_replicated_engine
 from aiosession.engine.result import MappingResult, Result, ScalarResult
 from aiosession.engine.row import Row, RowMapping
+from aiosession.engine.status import EngineStatus, ReplicaStatus
 from aiosession.engine.streaming import AsyncMappingResult, AsyncResult, AsyncScalarResult
 from aiosession.engine.transaction import AsyncTransaction, AsyncTwoPhaseTransaction
 from aiosession.errors import (
@@ -91,6 +91,7 @@ from aiosession.session.query import Query
 from aiosession.session.scoped import async_scoped_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
+from aiosession.session.statistics import SessionStatistics
 from aiosession.state import attributes
 from aiosession.state.attribute_events import validates
 from aiosession.state.collections import attribute_keyed_dict, column_keyed_dict, keyfunc_mapping
@@ -129,6 +130,7 @@ __all__ = [
     "DeclarativeBase",
     "DisconnectError",
     "EngineRegistry",
+    "EngineStatus",
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",
@@ -176,6 +178,7 @@ __all__ = [
     "RowMapping",
     "ScalarResult",
     "SerializationError",
+    "SessionStatistics",
     "SessionTransactionOrigin",
     "StaleDataError",
     "StaleVersionError",

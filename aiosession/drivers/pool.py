@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiosession.aio import current_task, finish
+from aiosession.drivers.numbers import number_of
+from aiosession.drivers.pool_status import Holder, Noted, PoolStatus
+from aiosession.drivers.pool_telling import PoolListener
 from aiosession.drivers.protocol import DriverConnection, TransactionStatus
 from aiosession.errors import ArgumentError, PoolTimeoutError, WrongEventLoopError
 
@@ -60,34 +63,6 @@ class PoolOptions:
         return float("inf") if self.size == 0 or self.overflow == -1 else self.size + self.overflow
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a connection."""
-
-    task: str
-    note: str
-    """What the holder says of itself."""
-    age: float
-    """Seconds since the connection was handed out."""
-
-    def __str__(self) -> str:  # type: ignore[explicit-override]  # typing.override is younger than Python 3.11
-        said = f" for {self.note}" if self.note else ""
-        return f"{self.task}{said}, {self.age:.1f} s ago"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """A snapshot of a pool."""
-
-    size: int
-    open: int
-    """Connections that exist or are being opened, cleaned or closed."""
-    idle: int
-    waiting: int
-    """Tasks that wait for a connection."""
-    holders: tuple[Holder, ...]
-
-
 class _Slot:
     """The right to one connection; strong on it only while nobody holds it, to notice when a holder forgets it."""
 
@@ -103,8 +78,16 @@ class _Slot:
         self.since = 0.0
 
     def holder(self) -> Holder:
-        task = "no task" if self.task is None else f"task {self.task.get_name()!r}"
-        return Holder(task=task, note=str(self.note), age=time.monotonic() - self.since)
+        """Tell who holds the connection."""
+        connection = None if self.reference is None else self.reference()
+        return Holder(
+            task="no task" if self.task is None else f"task {self.task.get_name()!r}",
+            note=str(self.note),
+            age=time.monotonic() - self.since,
+            state="" if connection is None else connection.status.value,
+            last=self.note.last if isinstance(self.note, Noted) else "",
+            connection=0 if connection is None else number_of(connection),
+        )
 
 
 class Pool:
@@ -122,6 +105,14 @@ class Pool:
         self._open = 0
         self._generation = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting_since: dict[asyncio.Future[_Slot], float] = {}
+        self.listener: PoolListener | None = None
+        """Is told how long things take; None costs nothing."""
+
+    @property
+    def options(self) -> PoolOptions:
+        """How many connections, for how long, and how they are chosen."""
+        return self._options
 
     def status(self) -> PoolStatus:
         """Return a snapshot: numbers, and who holds connections."""
@@ -130,7 +121,9 @@ class Pool:
             open=self._open,
             idle=len(self._idle),
             waiting=len(self._waiters),
-            holders=tuple(slot.holder() for slot in self._held.values()),
+            holders=tuple(slot.holder() for slot in list(self._held.values())),
+            capacity=None if self._capacity == float("inf") else int(self._capacity),
+            longest_wait=time.monotonic() - min(self._waiting_since.values()) if self._waiting_since else 0.0,
         )
 
     async def acquire(self, note: object = "") -> DriverConnection:
@@ -138,6 +131,14 @@ class Pool:
 
         *note* is what the timeout error of others says about the holder (its ``str()``, taken only then).
         """
+        if self.listener is None:
+            return await self._acquire(note)
+        started = time.monotonic()
+        connection = await self._acquire(note)
+        self.listener.waited(time.monotonic() - started)
+        return connection
+
+    async def _acquire(self, note: object) -> DriverConnection:
         self._bind()
         slot = self._take()
         if slot is None:
@@ -178,6 +179,7 @@ class Pool:
             raise self._timeout_error()
         waiter: asyncio.Future[_Slot] = loop.create_future()
         self._waiters.append(waiter)
+        self._waiting_since[waiter] = time.monotonic()
         timer = loop.call_later(self._options.timeout, self._expire, waiter)
         try:
             return await waiter
@@ -190,6 +192,7 @@ class Pool:
             raise
         finally:
             timer.cancel()
+            del self._waiting_since[waiter]
 
     def _expire(self, waiter: "asyncio.Future[_Slot]") -> None:
         if not waiter.done():
@@ -197,6 +200,8 @@ class Pool:
             waiter.set_exception(self._timeout_error())
 
     def _timeout_error(self) -> PoolTimeoutError:
+        if self.listener is not None:
+            self.listener.timed_out()
         holders = sorted((slot.holder() for slot in self._held.values()), key=lambda holder: -holder.age)
         return PoolTimeoutError(
             timeout=self._options.timeout,
@@ -213,7 +218,7 @@ class Pool:
                 slot.connection = slot.reference = None
                 await self._close(connection)
             if slot.connection is None:
-                slot.connection = await self._connect()
+                slot.connection = await self._connected()
                 slot.reference = weakref.ref(slot.connection, lambda _: self._forgotten(slot))
                 slot.born = time.monotonic()
                 slot.generation = self._generation
@@ -221,6 +226,14 @@ class Pool:
             self._drop(slot)
             raise
         return slot.connection
+
+    async def _connected(self) -> DriverConnection:
+        if self.listener is None:
+            return await self._connect()
+        started = time.monotonic()
+        connection = await self._connect()
+        self.listener.created(time.monotonic() - started)
+        return connection
 
     async def _is_fit(self, slot: _Slot, connection: DriverConnection) -> bool:
         if connection.status is not _IDLE:
@@ -242,6 +255,8 @@ class Pool:
             return
         slot.task, slot.note = None, ""
         slot.connection = connection
+        if self.listener is not None:
+            self.listener.used(time.monotonic() - slot.since)
         if connection.status is not _IDLE:
             await self._clean(slot, connection)
         elif self._is_surplus(slot):
@@ -303,7 +318,9 @@ class Pool:
 
     def _forgotten(self, slot: _Slot) -> None:
         """Take note that a holder let its connection be garbage collected, perhaps in another thread."""
-        message = f"a connection was never given back to its pool; it was handed to {slot.holder()}"
+        holder = slot.holder()
+        last = f"; the last statement was {holder.last}" if holder.last else ""
+        message = f"a connection was never given back to its pool; it was handed to {holder}{last}"
         if self._loop is None or self._loop.is_closed():
             self._reclaim(slot)
         else:

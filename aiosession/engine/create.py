@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import NoneType
-from typing import Any, Final, Unpack
+from typing import Any, Final, Literal, Unpack
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError as CoreArgumentError
@@ -15,7 +15,7 @@ from aiosession.drivers.protocol import Driver, DriverOptions
 from aiosession.drivers.registry import load_driver
 from aiosession.engine import options as execution
 from aiosession.engine.engine import AsyncEngine, EngineSettings
-from aiosession.engine.logger import Echo, statement_logger
+from aiosession.engine.logger import Echo, slow_logger, statement_logger
 from aiosession.events import StatementHooks
 from aiosession.sql.cache import StatementCache
 
@@ -40,6 +40,9 @@ class EngineOptions(TypedDict, total=False):
     logging_name: str
     track_commits: bool
     read_only: bool
+    slow_statement: float | None
+    idle_in_transaction_warning: float | None
+    pooler: Literal["transaction"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,9 @@ class _Options:
     logging_name: str | None = None
     track_commits: bool = True
     read_only: bool = False
+    slow_statement: float | None = None
+    idle_in_transaction_warning: float | None = None
+    pooler: Literal["transaction"] | None = None
 
 
 _NAMES: Final = tuple(each.name for each in fields(_Options))
@@ -80,7 +86,11 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "connect_args": ((Mapping,), "a mapping"),
     "execution_options": ((Mapping,), "a mapping"),
     "logging_name": ((str, NoneType), "a name"),
+    "slow_statement": ((int, float, NoneType), "a number of seconds, or None"),
+    "idle_in_transaction_warning": ((int, float, NoneType), "a number of seconds, or None"),
 }
+_CHOICES: Final[dict[str, tuple[object, ...]]] = {"echo": (True, False, "debug"), "pooler": (None, "transaction")}
+_LEAST: Final = {"query_cache_size": 1, "slow_statement": 0, "idle_in_transaction_warning": 0}
 _ELSEWHERE: Final = {
     "poolclass": "there is one kind of pool; see pool_size and max_overflow",
     "pool": "an engine makes its own pool; see pool_size and max_overflow",
@@ -104,6 +114,11 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
     *track_commits* PostgreSQL tells the number of each transaction that writes, in the answer to BEGIN, so that
     ``CommitOutcomeUnknownError.resolve()`` can ask what became of it. With *read_only* connections are opened so that
     the database refuses whatever would write.
+
+    To look on: *slow_statement* logs statements that take so many seconds, as warnings of ``aiosession.slow``;
+    *idle_in_transaction_warning* does that for those who sit in an open transaction for so long, as warnings of
+    ``aiosession.pool``; *logging_name* tells engines apart in logs. ``pooler="transaction"`` says that the URL leads to
+    pgbouncer, which lends a connection of the server for one transaction at a time.
     """
     chosen = _checked(options)
     address = _checked_url(url)
@@ -123,7 +138,7 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
         driver,
         _pool(driver, chosen),
         StatementCache(driver.dialect, chosen.query_cache_size, hide_parameters=chosen.hide_parameters),
-        EngineSettings(_execution_options(chosen), _hooks(chosen), chosen.hide_parameters),
+        EngineSettings(_execution_options(chosen), _hooks(address, chosen), chosen.hide_parameters),
     )
 
 
@@ -135,15 +150,23 @@ def _checked(options: Mapping[str, Any]) -> _Options:
         value = getattr(chosen, name)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise errors.ArgumentError(f"{name} must be {wanted}, not {value!r}")
+    _check_values(chosen)
+    return chosen
+
+
+def _check_values(chosen: _Options) -> None:
     for name in ("json_serializer", "json_deserializer"):
         value = getattr(chosen, name)
         if value is not None and not callable(value):
             raise errors.ArgumentError(f"{name} must be a function, not {value!r}")
-    if chosen.echo not in (True, False, "debug"):
-        raise errors.ArgumentError(f"echo must be True, False or 'debug', not {chosen.echo!r}")
-    if chosen.query_cache_size < 1:
-        raise errors.ArgumentError(f"query_cache_size must be 1 or more, not {chosen.query_cache_size}")
-    return chosen
+    for name, choice in _CHOICES.items():
+        if getattr(chosen, name) not in choice:
+            wanted = ", ".join(map(repr, choice[:-1]))
+            raise errors.ArgumentError(f"{name} must be {wanted} or {choice[-1]!r}, not {getattr(chosen, name)!r}")
+    for name, least in _LEAST.items():
+        value = getattr(chosen, name)
+        if value is not None and not value >= least:
+            raise errors.ArgumentError(f"{name} must be {least} or more, not {value}")
 
 
 def _check_name(name: str) -> None:
@@ -190,11 +213,14 @@ def _pool(driver: Driver, chosen: _Options) -> Pool:
     )
 
 
-def _hooks(chosen: _Options) -> StatementHooks:
+def _hooks(address: URL, chosen: _Options) -> StatementHooks:
     hooks = StatementHooks()
-    logger = statement_logger(chosen.echo, chosen.logging_name, hide_parameters=chosen.hide_parameters)
+    name, shown, hides = chosen.logging_name, address.render_as_string(), chosen.hide_parameters
+    logger = statement_logger(chosen.echo, name, shown, hide_parameters=hides)
     if logger is not None:
         hooks.after.add(logger)
+    if chosen.slow_statement is not None:
+        hooks.after.add(slow_logger(chosen.slow_statement, name, shown, hide_parameters=hides))
     return hooks
 
 

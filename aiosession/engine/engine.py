@@ -19,13 +19,16 @@ from aiosession.drivers.pool import Pool
 from aiosession.drivers.protocol import Capabilities, Driver
 from aiosession.engine import ddl
 from aiosession.engine.execution import AnyResult, Call, Parameters, prepare, send, send_text, stream
+from aiosession.engine.holding import Asked, Holding
 from aiosession.engine.options import checked, transaction_options
 from aiosession.engine.result import Result, ScalarResult
 from aiosession.engine.stack import TransactionStack
+from aiosession.engine.status import EngineStatus
 from aiosession.engine.streaming import AsyncResult, AsyncScalarResult
 from aiosession.engine.transacting import TransactingConnection
 from aiosession.engine.wire import EngineConnection, translated
 from aiosession.events import StatementHooks
+from aiosession.events.hooks import listeners
 from aiosession.sql.cache import StatementCache
 from aiosession.sql.purity import may_write
 from aiosession.sql.schemas import SchemaMap, SchemaNames
@@ -118,13 +121,21 @@ class AsyncEngine:
                 raise
             raise reason from error
         hidden = self.settings.hide_parameters
-        return EngineConnection(connection, self.driver, self.events, hide_parameters=hidden, schemas=self.schemas)
+        told = listeners(self.events)
+        return EngineConnection(connection, self.driver, told, hide_parameters=hidden, schemas=self.schemas)
 
     async def release(self, connection: EngineConnection) -> None:
         """Give back a connection, in whatever state it is."""
         lent = connection.detach()
         if lent is not None:
             await self.pool.release(lent)
+
+    def status(self) -> EngineStatus:
+        """Return a snapshot: connections open, idle and waited for, who holds them, since when, and what for.
+
+        ``print(engine.status())`` shows it as a table. Asks nothing of the database, and waits for nothing.
+        """
+        return EngineStatus(self.url.render_as_string(), self.pool.status())
 
     def execution_options(self, **options: Any) -> "AsyncEngine":
         """Return an engine with other options (``isolation_level``, ``schema_translate_map``) and the same pool."""
@@ -145,10 +156,11 @@ class AsyncConnection(TransactingConnection):
     ends. What is open when the connection is closed is rolled back.
     """
 
-    __slots__ = ("_options", "engine")
+    __slots__ = ("_asked", "_options", "engine")
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__()
+        self._asked = Asked()
         self.engine = engine
         """What it belongs to; with the options of the connection, once it has some of its own."""
         self._options: Mapping[str, Any] = engine.options
@@ -322,6 +334,7 @@ class AsyncConnection(TransactingConnection):
         with self._guard.enter("exec_driver_sql"):
             stack = self._open_stack()
             await stack.ready(self, pure=False)
+            self._asked.what = sql
             try:
                 return await send_text(self.wire(), sql, parameters)
             except BaseException as error:
@@ -360,7 +373,7 @@ class AsyncConnection(TransactingConnection):
             raise self._not_open()
         if self._wire is not None:
             raise errors.InvalidRequestError("this connection is open already")
-        wire = await self.engine.acquire("a connection")
+        wire = await self.engine.acquire(Holding("a connection, opened at", self._asked))
         self._stack = TransactionStack(wire, transaction_options(self._options), self.engine)
         self._wire = wire
 
@@ -375,6 +388,7 @@ class AsyncConnection(TransactingConnection):
     ) -> AnyResult:
         stack = self._open_stack()
         call = self._prepared(statement, parameters, options)
+        self._asked.what = statement
         await stack.ready(self, pure=call.compiled.pure, write=may_write(statement))
         try:
             return await send(self.wire(), call)
@@ -387,6 +401,7 @@ class AsyncConnection(TransactingConnection):
     ) -> AsyncResult[*tuple[Any, ...]]:
         stack = self._open_stack()
         call = self._prepared(statement, parameters, options)
+        self._asked.what = statement
         await stack.ready(self, pure=False, write=may_write(statement))
         size = {**self._options, **core.statement_options(statement), **(options or {})}.get("yield_per")
         return await stream(self.wire(), call, size=size)

@@ -5,12 +5,12 @@ How far a database is, is told by a position in its log of changes: a number tha
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Final
 from weakref import WeakSet
 
 from aiosession.drivers.protocol import DriverConnection
 from aiosession.engine.engine import AsyncEngine
+from aiosession.engine.status import ReplicaStatus
 from aiosession.engine.wire import EngineConnection
 from aiosession.errors import AioSessionError, PoolTimeoutError, WrongEventLoopError
 
@@ -41,21 +41,6 @@ _OF_REPLICA: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaStatus:
-    """A snapshot of what is known of a replica."""
-
-    url: str
-    is_up: bool
-    """Whether it is asked; it is not for a while after it could not be reached."""
-    failures: int
-    """How often in a row it could not be reached."""
-    retry_in: float
-    """Seconds until it is tried again."""
-    error: str | None
-    """Why it could not be reached the last time."""
-
-
 class Replica:
     """A copy of a database that answers reads."""
 
@@ -80,7 +65,8 @@ class Replica:
     def status(self) -> ReplicaStatus:
         """Return a snapshot."""
         retry_in = max(0.0, self._retry_at - time.monotonic()) if self.failures else 0.0
-        return ReplicaStatus(self.engine.url.render_as_string(), self.is_up, self.failures, retry_in, self._error)
+        url, pool = self.engine.url.render_as_string(), self.engine.pool.status()
+        return ReplicaStatus(url, self.is_up, self.failures, retry_in, self._error, pool)
 
     def succeeded(self) -> None:
         """Note that it has answered."""

@@ -18,7 +18,8 @@ from aiosession.drivers.protocol import DriverConnection, Reply, Row, Transactio
 from aiosession.engine.create import EngineOptions, create_async_engine
 from aiosession.engine.engine import AsyncEngine, EngineSettings
 from aiosession.engine.options import checked
-from aiosession.engine.replica import NEVER, NOWHERE, Replica, ReplicaStatus, is_unreachable, position_of_primary
+from aiosession.engine.replica import NEVER, NOWHERE, Replica, is_unreachable, position_of_primary
+from aiosession.engine.status import EngineStatus
 from aiosession.engine.wire import EngineConnection
 from aiosession.errors import ArgumentError, DisconnectError, SerializationError
 
@@ -77,9 +78,9 @@ class ReplicatedEngine(AsyncEngine):
         """The engines on the replicas."""
         return tuple(replica.engine for replica in self.replication.replicas)
 
-    def status(self) -> tuple[ReplicaStatus, ...]:
-        """Return what is known of each replica."""
-        return tuple(replica.status() for replica in self.replication.replicas)
+    @override
+    def status(self) -> EngineStatus:
+        return replace(super().status(), replicas=tuple(each.status() for each in self.replication.replicas))
 
     def retry_now(self) -> None:
         """Let replicas that could not be reached be tried again by the next reads."""

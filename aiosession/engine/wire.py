@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Final, NoReturn, TypeVar, cast
 
 from aiosession import errors
+from aiosession.drivers.numbers import number_of
 from aiosession.drivers.protocol import (
     Answer,
     CommitOutcome,
@@ -21,14 +22,17 @@ from aiosession.drivers.protocol import (
     TransactionOptions,
     TransactionStatus,
 )
-from aiosession.events import StatementEvent, StatementHooks
+from aiosession.events import StatementEvent
+from aiosession.events.hooks import Listening
 from aiosession.sql.schemas import SchemaNames
 
 _log: Final = logging.getLogger("aiosession.engine")
 T = TypeVar("T")
 P = TypeVar("P", bound=Sequence[object])
+E = TypeVar("E", bound=BaseException)
 
 Parameters = Sequence[object]
+Chunks = AsyncGenerator[list[Row], None]
 
 _VERB: Final = re.compile("[A-Za-z]+")
 
@@ -42,7 +46,7 @@ class EngineConnection:
         self,
         connection: DriverConnection | None,
         driver: Driver,
-        hooks: StatementHooks,
+        hooks: Listening,
         *,
         hide_parameters: bool,
         schemas: SchemaNames | None = None,
@@ -134,9 +138,11 @@ class EngineConnection:
     async def pipeline(self, requests: Sequence[Request], answers: list[Answer]) -> None:
         """Send *requests* at once and add what comes of each to *answers*; needs `Capabilities.pipelines`."""
         connection = cast("PipelinedConnection", self._open())
-        events = [StatementEvent(each.sql, each.parameters, _kind(each.sql)) for each in requests if self._hooks]
+        events = [self._event(each.sql, each.parameters) for each in requests if self._hooks]
+        for event in events[1:]:
+            event.round_trips = 0
         for event in events:
-            await self._hooks.before(event)
+            await self._hooks.tell_before(event)
         started = perf_counter()
         failure: Exception | None = None
         try:
@@ -163,22 +169,47 @@ class EngineConnection:
         """Run a statement and yield its rows in chunks of at most *size*."""
         if self.schemas is not None:
             sql = self.schemas.put_into(sql)
-        event = StatementEvent(sql, parameters, _kind(sql))
-        if self._hooks:
-            await self._hooks.before(event)
-        started = perf_counter()
-        event.row_count = 0
         chunks = self._open().stream(sql, parameters, size=size)
+        watched = await self._watched(chunks, sql, parameters) if self._hooks else chunks
         try:
-            async for chunk in chunks:
-                event.row_count += len(chunk)
+            async for chunk in watched:
                 yield chunk
         except Exception as error:
-            await self._report(event, started, self._translated(error, sql, parameters))
             self._fail(error, sql, parameters)
         finally:
+            await watched.aclose()
+
+    async def _watched(self, chunks: Chunks, sql: str, parameters: Parameters) -> Chunks:
+        """Announce a stream, and return its chunks; handlers hear of its end, wherever it is."""
+        event = self._event(sql, parameters)
+        event.round_trips = event.row_count = 0
+        await self._hooks.tell_before(event)
+        return self._told_at_the_end(chunks, event)
+
+    async def _told_at_the_end(self, chunks: Chunks, event: StatementEvent) -> Chunks:
+        waited, rows, trips = 0.0, 0, 0
+        failure: BaseException | None = None
+        try:
+            while True:
+                started = perf_counter()
+                try:
+                    chunk = await anext(chunks, None)
+                finally:
+                    waited += perf_counter() - started
+                    trips += 1
+                if chunk is None:
+                    break
+                rows += len(chunk)
+                yield chunk
+        except GeneratorExit:  # nobody wants the rest
+            raise
+        except BaseException as error:
+            failure = self._translated(error, event.sql, cast("Parameters", event.parameters))
+            raise
+        finally:
             await chunks.aclose()
-        await self._report(event, started, None)
+            event.row_count, event.round_trips = rows, trips
+            await self._report(event, perf_counter() - waited, failure)
 
     async def script(self, sql: str) -> None:
         """Run SQL text without parameters as it is."""
@@ -289,24 +320,32 @@ class EngineConnection:
                 return await send(sql, parameters)
             except Exception as error:
                 self._fail(error, sql, parameters)
-        event = StatementEvent(sql, parameters, _kind(sql), many)
-        await self._hooks.before(event)
+        event = self._event(sql, parameters, many=many)
+        await self._hooks.tell_before(event)
         started = perf_counter()
         try:
             result = await send(sql, parameters)
         except Exception as error:
             await self._report(event, started, self._translated(error, sql, parameters))
             self._fail(error, sql, parameters)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # a cancellation
+            await self._report(event, started, error)
+            raise
         event.row_count = _count(result)
         await self._report(event, started, None)
         return result
 
-    async def _report(self, event: StatementEvent, started: float, error: Exception | None) -> None:
+    def _event(self, sql: str, parameters: object, *, many: bool = False) -> StatementEvent:
+        return StatementEvent(sql, parameters, _kind(sql), many, connection=number_of(self._open()))
+
+    async def _report(self, event: StatementEvent, started: float, error: BaseException | None) -> None:
         if self._hooks:
             event.duration = perf_counter() - started
             event.error = error
             try:
-                await self._hooks.after(event)
+                await self._hooks.tell_after(event)
             except Exception:
                 # What was done stays done: a COMMIT or a failure must not be reported as something else.
                 _log.exception("a handler failed after the statement %s", event.sql)
@@ -318,8 +357,12 @@ class EngineConnection:
             raise error
         raise translated from error
 
-    def _translated(self, error: Exception, sql: str, parameters: Sequence[object]) -> Exception:
-        return translated(error, self._driver, sql, parameters, hide_parameters=self._hides_parameters)
+    def _translated(self, error: E, sql: str, parameters: Sequence[object]) -> E | Exception:
+        return (
+            error
+            if not isinstance(error, Exception)
+            else translated(error, self._driver, sql, parameters, hide_parameters=self._hides_parameters)
+        )
 
 
 def translated(

@@ -5,5 +5,17 @@ Targets are sessions, their classes and makers; mapped classes; attributes of ma
 
 from aiosession.events.hooks import Hook, StatementEvent, StatementHooks
 from aiosession.events.listening import contains, listen, listens_for, remove
+from aiosession.events.operations import OperationEvent, OperationHooks, session_operations
 
-__all__ = ["Hook", "StatementEvent", "StatementHooks", "contains", "listen", "listens_for", "remove"]
+__all__ = [
+    "Hook",
+    "OperationEvent",
+    "OperationHooks",
+    "StatementEvent",
+    "StatementHooks",
+    "contains",
+    "listen",
+    "listens_for",
+    "remove",
+    "session_operations",
+]

@@ -6,8 +6,9 @@ A hook costs one falsy check while it has no handlers: guard the call with ``if 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Final, Generic, ParamSpec, Protocol, TypeVar
 
 _P = ParamSpec("_P")
 _H = TypeVar("_H", bound=Callable[..., object])
@@ -70,9 +71,27 @@ class StatementEvent:
     many: bool = False
     """It is run once for each row of parameters."""
     duration: float | None = None
-    """Seconds until the answer; None before the statement."""
+    """Seconds until the answer; None before the statement. Of a stream, those that its reader waited."""
     row_count: int | None = None
     error: BaseException | None = None
+    connection: int | None = None
+    """The number of the connection, in this process."""
+    round_trips: int = 1
+    """How often the database was waited for: 0 for what went out together with another statement."""
+
+
+class Listening(Protocol):
+    """Whoever is told of statements; false if that is nobody."""
+
+    def __bool__(self) -> bool: ...
+
+    async def tell_before(self, event: StatementEvent) -> None:
+        """Tell of a statement that is about to be sent."""
+        ...
+
+    async def tell_after(self, event: StatementEvent) -> None:
+        """Tell what became of a statement."""
+        ...
 
 
 class StatementHooks:
@@ -86,3 +105,45 @@ class StatementHooks:
 
     def __bool__(self) -> bool:
         return bool(self.before) or bool(self.after)
+
+    async def tell_before(self, event: StatementEvent) -> None:
+        """Call those who want to know beforehand."""
+        await self.before(event)
+
+    async def tell_after(self, event: StatementEvent) -> None:
+        """Call those who want to know what came of it."""
+        await self.after(event)
+
+
+class AlsoTold:
+    """The listeners of an engine, and a plain function that is told too what comes of each statement."""
+
+    __slots__ = ("_heard", "_hooks")
+
+    def __init__(self, hooks: StatementHooks, heard: Callable[[StatementEvent], None]) -> None:
+        self._hooks: Final = hooks
+        self._heard: Final = heard
+
+    def __bool__(self) -> bool:
+        return True
+
+    async def tell_before(self, event: StatementEvent) -> None:
+        """Call the listeners."""
+        await self._hooks.before(event)
+
+    async def tell_after(self, event: StatementEvent) -> None:
+        """Call the function, and the listeners."""
+        self._heard(event)
+        await self._hooks.after(event)
+
+
+statements_heard_by: Final[ContextVar[Callable[[StatementEvent], None] | None]] = ContextVar(
+    "aiosession statements heard by", default=None
+)
+"""Who hears of the statements on connections that are borrowed in this context, besides the engine's listeners."""
+
+
+def listeners(hooks: StatementHooks) -> Listening:
+    """Return who is told of the statements on a connection that is borrowed here from the engine with these hooks."""
+    heard = statements_heard_by.get()
+    return hooks if heard is None else AlsoTold(hooks, heard)

@@ -16,6 +16,7 @@ from aiosession.mapping.mapper import AnyMapper
 from aiosession.session.connections import connection_of
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.options import check_stale_reads
+from aiosession.session.statistics import CountingGuard
 from aiosession.session.transactions import flush_before_query
 from aiosession.state.reading import read
 from aiosession.state.state import EntityState
@@ -26,14 +27,21 @@ from aiosession.transaction.unit import SessionTransaction
 
 
 def make_context(
-    owner: object, locate: Locate, options: TransactionOptions, *, stale_reads: Literal["return", "raise"]
+    owner: object,
+    locate: Locate,
+    options: TransactionOptions,
+    *,
+    stale_reads: Literal["return", "raise"],
+    guard: CountingGuard | None = None,
 ) -> SessionContext:
     """Return the context of a new session."""
     check_stale_reads(stale_reads)
     workspace = Workspace(owner, stale_reads=stale_reads)
     workspace.load_attribute = load_attribute
     workspace.dispatch = session_classes.of(type(owner))
-    context = SessionContext(workspace, locate, flush_before_query, options)
+    context = SessionContext(workspace, locate, flush_before_query, options, guard)
+    if guard is not None:
+        context.heard = guard.statistics.heard_operation
     context.handed = HANDED_OUT
     return context
 

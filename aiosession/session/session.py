@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from sqlalchemy import ClauseElement, TableClause
 
+from aiosession.errors import InvalidRequestError
 from aiosession.loading.options import LoadOption
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import AnyMapper
@@ -24,6 +25,7 @@ from aiosession.session.making import OverriddenLocate, make_context
 from aiosession.session.objects import ObjectSet
 from aiosession.session.options import DEFAULT_OPTIONS, changed_options, join_mode, option_names, refuse_unknown
 from aiosession.session.query import Query, query_class
+from aiosession.session.statistics import CountingGuard, SessionStatistics
 from aiosession.session.transacting import Transacting
 from aiosession.session.two_phase import coordinators
 from aiosession.sql.schemas import SchemaMap
@@ -67,6 +69,7 @@ class AsyncSession(Asking, Transacting):
             returned, or the text of that.
         schema_translate_map: Schemas that stand in for those of the tables in everything that the session sends:
             ``{None: "tenant_7"}`` for tables without a schema of their own.
+        statistics: Count statements, round trips, rows and flushes, and their times: see `statistics`.
 
     """
 
@@ -91,6 +94,7 @@ class AsyncSession(Asking, Transacting):
         twophase: bool | TwoPhase = False,
         fresh_as_of: Freshness | str | None = None,
         schema_translate_map: SchemaMap | None = None,
+        statistics: bool = False,
         **unknown: object,
     ) -> None:
         if unknown:
@@ -103,7 +107,8 @@ class AsyncSession(Asking, Transacting):
         options = changed_options(
             DEFAULT_OPTIONS, isolation_level=isolation_level, read_only=read_only or None, deferrable=deferrable or None
         )
-        self.context = make_context(self, locate, options or DEFAULT_OPTIONS, stale_reads=stale_reads)
+        guard = CountingGuard() if statistics else None
+        self.context = make_context(self, locate, options or DEFAULT_OPTIONS, stale_reads=stale_reads, guard=guard)
         self.context.join_mode = join_mode(join_transaction_mode)
         self.context.configure(
             autoflushes=autoflush, expires_on_commit=expire_on_commit, autobegins=autobegin, reopens=close_resets_only
@@ -328,6 +333,7 @@ class AsyncSession(Asking, Transacting):
             "close_resets_only": context.reopens,
             "query_cls": self.query_class,
             "twophase": self._twophase,
+            "statistics": isinstance(context.guard, CountingGuard),
             "schema_translate_map": None if context.tenant is None else context.tenant.schemas,
         }
 
@@ -354,6 +360,20 @@ class AsyncSession(Asking, Transacting):
     ) -> None:
         with self.context.guard.enter("close"):
             await transactions.close(self.context, for_good=not self.context.reopens)
+
+    @property
+    def statistics(self) -> SessionStatistics:
+        """What this session has cost so far: statements, round trips, rows, flushes; if made with ``statistics=True``.
+
+        When such a session is closed the logger ``aiosession.statistics`` tells them too, at INFO.
+        """
+        guard = self.context.guard
+        if isinstance(guard, CountingGuard):
+            return guard.statistics
+        raise InvalidRequestError(
+            "this session counts nothing: make it with AsyncSession(engine, statistics=True), or "
+            "async_sessionmaker(engine, statistics=True)"
+        )
 
     @property
     def no_autoflush(self) -> AbstractContextManager[None]:

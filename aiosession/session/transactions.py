@@ -65,15 +65,16 @@ async def flush(ctx: SessionContext, objects: Iterable[object] | None = None, *,
     level.check()
     ctx.flushing = True
     try:
-        flushing = await announcing.before_flush(ctx, objects)
-        is_lone = is_last and not (level.is_nested or level.is_explicit or level.shares)
-        ctx.allows_lone_write = is_lone and not ctx.listens("after_begin")
-        try:
-            await write_changes(ctx, objects, loaders=_LOADERS, flushing=flushing)
-            await announcing.flushed(ctx, flushing)
-        except BaseException as error:
-            await fail(ctx, level, error)
-            raise
+        with ctx.observed("flush"):
+            flushing = await announcing.before_flush(ctx, objects)
+            is_lone = is_last and not (level.is_nested or level.is_explicit or level.shares)
+            ctx.allows_lone_write = is_lone and not ctx.listens("after_begin")
+            try:
+                await write_changes(ctx, objects, loaders=_LOADERS, flushing=flushing)
+                await announcing.flushed(ctx, flushing)
+            except BaseException as error:
+                await fail(ctx, level, error)
+                raise
     finally:
         ctx.flushing = ctx.allows_lone_write = False
 
@@ -103,36 +104,38 @@ async def prepare(ctx: SessionContext) -> None:
     ctx.check_open()
     level = ctx.enter()
     level.check()
-    await ctx.fire("before_commit")
-    await _flush_to_the_end(ctx)
-    await _close_savepoints(ctx, TransactionState.COMMITTED).prepare()
+    with ctx.observed("prepare"):
+        await ctx.fire("before_commit")
+        await _flush_to_the_end(ctx)
+        await _close_savepoints(ctx, TransactionState.COMMITTED).prepare()
 
 
 async def commit(ctx: SessionContext) -> None:
     """Flush, and commit the outermost transaction with all savepoints in it."""
     ctx.check_open()
     level = ctx.enter()
-    try:
-        if level.state is TransactionState.PREPARED:
-            _check_unchanged(ctx)
-        else:
-            level.check()
-            await ctx.fire("before_commit")
-            is_heard = ctx.listens(*announcing.ABOUT_FLUSHES)
-            if not is_heard:
-                await flush(ctx, is_last=True)
-            if ctx.has_changes and (is_heard or ctx.was_heard):
-                await _flush_to_the_end(ctx)
-        level = _close_savepoints(ctx, TransactionState.COMMITTED)
-        await level.commit()
-        await announcing.committed(ctx)
-    finally:
-        # A caller who is cancelled while COMMIT is on its way still has a committed transaction.
-        if level.state is TransactionState.COMMITTED and not level.is_nested:
-            ctx.level = None
-            ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
-            ctx.announce_level("after_transaction_end", level)
-        level.raise_postponed()
+    with ctx.observed("commit"):
+        try:
+            if level.state is TransactionState.PREPARED:
+                _check_unchanged(ctx)
+            else:
+                level.check()
+                await ctx.fire("before_commit")
+                is_heard = ctx.listens(*announcing.ABOUT_FLUSHES)
+                if not is_heard:
+                    await flush(ctx, is_last=True)
+                if ctx.has_changes and (is_heard or ctx.was_heard):
+                    await _flush_to_the_end(ctx)
+            level = _close_savepoints(ctx, TransactionState.COMMITTED)
+            await level.commit()
+            await announcing.committed(ctx)
+        finally:
+            # A caller who is cancelled while COMMIT is on its way still has a committed transaction.
+            if level.state is TransactionState.COMMITTED and not level.is_nested:
+                ctx.level = None
+                ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
+                ctx.announce_level("after_transaction_end", level)
+            level.raise_postponed()
 
 
 def _check_unchanged(ctx: SessionContext) -> None:

@@ -10,11 +10,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from typing_extensions import override
-
-from aiosession import aio
 from aiosession.drivers.protocol import Answer, Reply, Request, Row, TransactionOptions, TransactionStatus
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.holding import Asked, Holding
 from aiosession.engine.options import AUTOCOMMIT
 from aiosession.engine.outcome import LostCommit
 from aiosession.engine.stack import has_no_answer
@@ -36,19 +34,6 @@ Enlist: TypeAlias = Callable[["BindTransaction", EngineConnection], Awaitable[st
 Chunks: TypeAlias = AsyncGenerator[list[Row], None]
 
 
-class _Holding:
-    """What the pool says about a connection that a session holds; put into words only when somebody asks."""
-
-    __slots__ = ("_place",)
-
-    def __init__(self) -> None:
-        self._place: Final = aio.users_place()
-
-    @override
-    def __str__(self) -> str:
-        return f"the transaction of a session, begun at {self._place.describe()}"
-
-
 class BindTransaction:
     """One bind's share of a session's transaction; offers the verbs of a wire inside of it."""
 
@@ -59,6 +44,7 @@ class BindTransaction:
         "_savepoints",
         "_streams",
         "_transaction",
+        "asked",
         "bind",
         "branch",
         "cause",
@@ -79,6 +65,8 @@ class BindTransaction:
         self._join_mode: Final = join_mode
         self.is_joined = False
         """There is nothing to commit: the owner of the connection does that, or every statement does."""
+        self.asked = Asked()
+        """What the session has asked last."""
         self.cause: BaseException | None = None
         """What failed in here and has not been rolled back yet."""
         self.is_announced = False
@@ -120,7 +108,7 @@ class BindTransaction:
             await self._join(bind, write=write)
             return
         options = self._options(write=write)
-        self._connection = await bind.acquire(_Holding())
+        self._connection = await bind.acquire(Holding("the transaction of a session, begun at", self.asked))
         if options.isolation_level == AUTOCOMMIT:
             self.is_joined = True
             return

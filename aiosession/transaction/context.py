@@ -5,7 +5,7 @@ cannot do at its own height (flushing, finding the engine of a class) is handed 
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import isawaitable
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -14,10 +14,12 @@ from sqlalchemy import URL, ClauseElement
 from aiosession.aio import Guard
 from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.holding import Asked
 from aiosession.engine.replicated import ReplicatedEngine
 from aiosession.errors import ArgumentError, InvalidRequestError, ResourceClosedError
 from aiosession.events import Hook
-from aiosession.mapping.mapper import AnyMapper, Mapper
+from aiosession.events.operations import OperationEvent, session_operations, told
+from aiosession.mapping.mapper import AnyMapper
 from aiosession.sql.purity import is_pure, may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
@@ -52,7 +54,7 @@ class Handed(Protocol):
         ...
 
 
-_LONGEST_TEXT: Final = 200
+_UNOBSERVED: Final = nullcontext()
 Flush: TypeAlias = Callable[["SessionContext"], Awaitable[None]]
 """Writes pending changes before a query."""
 
@@ -64,6 +66,7 @@ class SessionContext:
         "_flush",
         "_reads",
         "allows_lone_write",
+        "asked",
         "autobegins",
         "autoflushes",
         "block",
@@ -72,8 +75,8 @@ class SessionContext:
         "flushing",
         "guard",
         "handed",
+        "heard",
         "join_mode",
-        "last",
         "level",
         "locate",
         "operation",
@@ -100,7 +103,7 @@ class SessionContext:
     statement, none of whose effects might have to be undone afterwards, may be sent with ``wire(lone=True)``."""
     level: SessionTransaction | None
     """The innermost level of the transaction; None while nothing has begun."""
-    last: object
+    asked: Asked
     """What was asked last: a statement, or the mapper of objects that were read or written."""
     block: object
     """The ``async with session.begin()`` block that is being run, which owns the transaction."""
@@ -113,16 +116,28 @@ class SessionContext:
     two_phase: Callable[[SessionTransaction], Coordinator] | None
     """Makes what has all databases of a transaction commit as one; None where each commits by itself."""
 
-    def __init__(self, workspace: Workspace, locate: Locate, flush: Flush, options: TransactionOptions) -> None:
+    heard: Callable[[OperationEvent], None] | None
+    """Counts what the session does; None unless somebody wants that."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        locate: Locate,
+        flush: Flush,
+        options: TransactionOptions,
+        guard: Guard | None = None,
+    ) -> None:
         self.workspace: Final = workspace
-        self.guard: Final = Guard()
+        self.guard: Final = Guard() if guard is None else guard
+        self.heard = None
         self.options: Final = options
         self.locate: Final = locate
         self._flush: Final = flush
         self.autoflushes = self.autobegins = self.expires_on_commit = True
         self.closed = self.reopens = self.flushing = self.was_heard = self.allows_lone_write = False
         self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
-        self.operation = self.level = self.last = self.block = self.override = None
+        self.asked = Asked()
+        self.operation = self.level = self.block = self.override = None
         self.placement = self.tenant = self.two_phase = None
         self.handed: Handed | None = None
         self._reads: Reads | None = None
@@ -168,7 +183,7 @@ class SessionContext:
         open on its bind; anything else opens one, except a *lone* write (see `allows_lone_write`). *token* says which
         of several databases is meant.
         """
-        self.last = mapper if clause is None else clause
+        self.asked.what = mapper if clause is None else clause
         operation = operation_of(clause, pure=pure, flushing=self.flushing)
         bind = await self.bind(operation, mapper=mapper, clause=clause, token=token)
         level = self.level or self.enter()
@@ -255,6 +270,7 @@ class SessionContext:
     def new_level(self, options: TransactionOptions, *, is_explicit: bool = False) -> SessionTransaction:
         """Begin the outermost level of a transaction; nothing is sent."""
         level = self.level = SessionTransaction(options, self.join_mode, is_explicit=is_explicit)
+        level.asked = self.asked
         if self.two_phase is not None:
             level.coordinator = self.two_phase(level)
         self.announce_level("after_transaction_create", level)
@@ -287,6 +303,12 @@ class SessionContext:
         finally:
             self.guard.event = before
 
+    def observed(self, operation: str) -> AbstractContextManager[None]:
+        """Return a context in which an operation is to be done: whoever measures is told of it."""
+        if self.heard is None and not session_operations:
+            return _UNOBSERVED
+        return told(operation, self.workspace.owner, self.heard)
+
     def announce_level(self, name: str, level: SessionTransaction) -> None:
         """Call the handlers of an event about a level of the transaction, which are plain functions."""
         hook = self.workspace.dispatch.hooks.get(name)
@@ -304,14 +326,7 @@ class SessionContext:
     @property
     def last_statement(self) -> str:
         """What was sent last, for messages."""
-        last = self.last
-        if last is None:
-            return "none"
-        try:
-            text = f"about objects of class {last.name}" if isinstance(last, Mapper) else " ".join(str(last).split())
-        except Exception:  # some SQL has no text without its dialect
-            text = f"a {type(last).__name__}"
-        return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+        return str(self.asked)
 
     @property
     def has_changes(self) -> bool:

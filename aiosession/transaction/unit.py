@@ -11,6 +11,7 @@ from typing import Any, Final
 from aiosession import aio
 from aiosession.drivers.protocol import TransactionOptions, Wire
 from aiosession.engine.engine import AsyncEngine
+from aiosession.engine.holding import Asked
 from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
 from aiosession.engine.stack import COMMIT_DEADLINE, nobody_knows
 from aiosession.errors import (
@@ -79,6 +80,7 @@ class SessionTransaction:
     """One level of a session's transaction: the outermost, or a savepoint on every bind in use."""
 
     __slots__ = (
+        "asked",
         "cause",
         "coordinator",
         "interruption",
@@ -103,6 +105,8 @@ class SessionTransaction:
         self.is_explicit: Final = is_explicit
         """Begun by begin(): even plain reads are part of the transaction."""
         self.state = TransactionState.ACTIVE
+        self.asked: Asked | None = None
+        """What the session has asked last."""
         self.coordinator: Coordinator | None = None
         """Has all databases commit as one; None where each commits by itself."""
         self.cause: BaseException | None = None
@@ -170,6 +174,8 @@ class SessionTransaction:
 
     def _share(self, bind: Bind, options: TransactionOptions) -> BindTransaction:
         share = self.shares[bind] = BindTransaction(bind, options, self.join_mode)
+        if self.asked is not None:
+            share.asked = self.asked
         if self.coordinator is not None:
             share.enlist = self.coordinator.enlist
         return share
@@ -196,6 +202,7 @@ class SessionTransaction:
         level = SessionTransaction(self.options, self.join_mode, is_explicit=self.is_explicit)
         level.parent = self
         level.coordinator = self.coordinator
+        level.asked = self.asked
         level.savepoints = (*self.savepoints, f"aiosession_level_{len(self.savepoints) + 1}")
         level.shares = self.shares
         for share in self.shares.values():

@@ -281,7 +281,7 @@ async def test_without_replicas_everything_is_the_primarys(engine: ReplicatedEng
 
     async with AsyncSession(alone) as session:
         assert await name(session) == "primary"
-    assert alone.status() == ()
+    assert alone.status().replicas == ()
     await alone.dispose()
 
 

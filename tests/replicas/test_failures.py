@@ -34,7 +34,7 @@ async def test_another_replica_answers_for_one_that_cannot_be_reached(urls: list
 
     assert [await name(engine) for _ in range(3)] == ["replica"] * 3
 
-    lost, alive = engine.status()
+    lost, alive = engine.status().replicas
     assert (lost.is_up, lost.failures) == (False, 1)
     assert "unable to open" in str(lost.error)
     assert 0 < lost.retry_in <= 60
@@ -48,7 +48,7 @@ async def test_at_last_the_primary_answers(urls: list[str]) -> None:
 
     assert [await name(engine) for _ in range(3)] == ["primary"] * 3
 
-    assert engine.status()[0].failures == 1
+    assert engine.status().replicas[0].failures == 1
     await engine.dispose()
 
 
@@ -58,14 +58,14 @@ async def test_a_replica_is_tried_again_when_its_time_has_come_or_when_asked_for
     assert await name(engine) == "primary"
     engine.retry_now()
     assert await name(engine) == "primary"
-    assert engine.status()[0].failures == 2
+    assert engine.status().replicas[0].failures == 2
 
     await make_copy(missing, "late")
     assert await name(engine) == "primary"
     engine.retry_now()
 
     assert await name(engine) == "late"
-    assert engine.status()[0].failures == 0
+    assert engine.status().replicas[0].failures == 0
     await engine.dispose()
 
 
@@ -75,7 +75,7 @@ async def test_without_back_off_it_is_tried_at_every_read(urls: list[str]) -> No
 
     for number in range(1, 4):
         assert await name(engine) == "primary"
-        assert engine.status()[0].failures == number
+        assert engine.status().replicas[0].failures == number
     await engine.dispose()
 
 
@@ -86,7 +86,7 @@ async def test_the_wait_is_longer_after_each_failure_but_not_without_end(urls: l
 
     for _ in range(5):
         await name(engine)
-        waits.append(round(engine.status()[0].retry_in / 10))
+        waits.append(round(engine.status().replicas[0].retry_in / 10))
         engine.retry_now()
 
     assert waits == [1, 2, 4, 6, 6]
@@ -102,7 +102,7 @@ async def test_errors_of_a_statement_are_its_own(engine: ReplicatedEngine) -> No
             await session.execute(select(literal_column("missing")))
 
     assert not heard
-    assert all(status.is_up for status in engine.status())
+    assert all(status.is_up for status in engine.status().replicas)
 
 
 async def test_a_read_that_conflicts_with_the_replication_is_answered_elsewhere(engine: ReplicatedEngine) -> None:
@@ -112,7 +112,7 @@ async def test_a_read_that_conflicts_with_the_replication_is_answered_elsewhere(
     engine.replicas[0].events.before.add(conflict)
 
     assert await name(engine) == "replica 2"
-    assert all(status.is_up for status in engine.status())
+    assert all(status.is_up for status in engine.status().replicas)
     engine.replicas[1].events.before.add(conflict)
     assert await name(engine) == "primary"
 
@@ -124,7 +124,7 @@ async def test_a_pool_whose_connections_are_all_in_use_is_no_dead_replica(urls: 
         with pytest.raises(PoolTimeoutError):
             await name(engine)
 
-    assert engine.status()[0].is_up
+    assert engine.status().replicas[0].is_up
     await engine.dispose()
 
 
@@ -137,7 +137,7 @@ async def test_a_port_where_nobody_listens_is_a_dead_replica(pair: Pair) -> None
     )
 
     assert await name(engine) == "Ann"
-    assert not engine.status()[0].is_up
+    assert not engine.status().replicas[0].is_up
     await engine.dispose()
 
 
@@ -168,7 +168,7 @@ async def test_only_one_tries_again_while_the_others_read_elsewhere(pair: Pair) 
     assert not trying.done()
     attempts[1].close()
     assert await trying == "Ann"
-    assert engine.status()[0].failures == 2
+    assert engine.status().replicas[0].failures == 2
     silent.close()
     await silent.wait_closed()
     await engine.dispose()
@@ -182,7 +182,7 @@ async def test_a_replica_that_dies_between_two_reads_costs_no_answer(pair: Pair)
     await asyncio.to_thread(pair.replica.kill)
     try:
         assert [await name(engine) for _ in range(2)] == ["Ann", "Ann"]
-        assert engine.status()[0].failures == 1
+        assert engine.status().replicas[0].failures == 1
         async with AsyncSession(engine) as session, session.begin(read_only=True):
             assert (await session.get_one(Author, 1)).name == "Ann"
     finally:
@@ -190,7 +190,7 @@ async def test_a_replica_that_dies_between_two_reads_costs_no_answer(pair: Pair)
 
     engine.retry_now()
     assert await name(engine) == "Ann"
-    assert engine.status()[0].is_up
+    assert engine.status().replicas[0].is_up
     assert engine.replicas[0].pool.status().open == 1
     await engine.dispose()
 
