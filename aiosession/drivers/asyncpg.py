@@ -10,6 +10,7 @@ import json
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
@@ -17,8 +18,9 @@ from asyncpg.prepared_stmt import PreparedStatement
 from sqlalchemy import URL, Dialect
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from aiosession.drivers import arguments, asyncpg_errors, postgres
+from aiosession.drivers import arguments, asyncpg_errors, asyncpg_pooled, postgres
 from aiosession.drivers.asyncpg_json import install_codecs
+from aiosession.drivers.asyncpg_pooled import DeclaredCursor
 from aiosession.drivers.protocol import (
     Capabilities,
     CommitOutcome,
@@ -206,7 +208,8 @@ class AsyncpgConnection:
         statement = await self._connection.prepare(sql)
         if len(self._prepared) >= _PREPARED:
             self._prepared.clear()
-        self._prepared[sql] = statement
+        if not self._driver.is_pooled:
+            self._prepared[sql] = statement
         return self._reply(statement, await statement.fetch(*parameters))
 
     def _reply(self, statement: PreparedStatement, rows: list[Row]) -> Reply:
@@ -229,7 +232,7 @@ class AsyncpgConnection:
         """Run a statement through a cursor; needs an open transaction, and the cursor ends with it."""
         self._busy = True
         try:
-            cursor = await self._connection.cursor(sql, *parameters)
+            cursor = await self._cursor(sql, parameters)
             rows: list[Row] = await cursor.fetch(size)
             self._busy = False
             while rows:
@@ -244,6 +247,11 @@ class AsyncpgConnection:
         except BaseException as error:
             self._settle(error)
             raise
+
+    async def _cursor(self, sql: str, parameters: Sequence[object]) -> Any:
+        if self._driver.is_pooled:
+            return await DeclaredCursor(self._connection).declare(sql, parameters)
+        return await self._connection.cursor(sql, *parameters)
 
     async def _command(self, sql: str) -> str:
         self._busy = True
@@ -394,9 +402,12 @@ class AsyncpgDriver:
         if "prepared_statement_cache_size" in given:
             given["statement_cache_size"] = given.pop("prepared_statement_cache_size")
         given = arguments.checked_options(_NAME, given, _OPTIONS)
-        if options.read_only:
+        if options.read_only and not options.pooled:
             given["server_settings"] = postgres.read_only(given.get("server_settings"))
-        self._arguments: dict[str, Any] = _DEFAULTS | arguments.converted(_NAME, given, _KINDS)
+        self.is_pooled: Final = options.pooled
+        self._capabilities: Final = replace(_CAPABILITIES, keeps_session=not options.pooled)
+        defaults = _DEFAULTS | asyncpg_pooled.DEFAULTS if options.pooled else _DEFAULTS
+        self._arguments: dict[str, Any] = defaults | arguments.converted(_NAME, given, _KINDS)
 
     @property
     def name(self) -> str:
@@ -411,7 +422,7 @@ class AsyncpgDriver:
     @property
     def capabilities(self) -> Capabilities:
         """What PostgreSQL can do."""
-        return _CAPABILITIES
+        return self._capabilities
 
     async def connect(self) -> AsyncpgConnection:
         """Open a connection and install the JSON codecs; costs no query."""
@@ -420,6 +431,8 @@ class AsyncpgDriver:
         except TimeoutError as error:
             raise ConnectionError("the server did not answer the attempt to connect in time") from error
         install_codecs(connection, self._deserialize)
+        if self.is_pooled:
+            asyncpg_pooled.leave_settings_alone(connection)
         made = AsyncpgConnection(connection, self)
         self._dialect.server_version_info = made.server_version
         return made

@@ -80,6 +80,8 @@ class Capabilities:
     """CREATE, ALTER and DROP are part of a transaction; otherwise they commit the one that is open."""
     names_branches_early: bool = False
     """A transaction that is to be prepared gets its name when it begins: `TransactionOptions.branch`."""
+    keeps_session: bool = True
+    """A connection is one session of the server for all its life; not so behind a pooler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class DriverOptions:
     """Learn the number of each transaction that begins with a write, where that costs no round trip."""
     read_only: bool = False
     """Open connections on which the database refuses whatever would write, outside of transactions too."""
+    pooled: bool = False
+    """There is a pooler in between, which lends connections of the server for one transaction at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ import re
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor
-from psycopg.pq import Conninfo
 from psycopg.pq import TransactionStatus as Reported
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier
@@ -38,15 +38,11 @@ from aiosession.drivers.protocol import (
     TransactionStatus,
 )
 from aiosession.drivers.psycopg_calls import Call, Line
+from aiosession.drivers.psycopg_options import connect_options
 from aiosession.drivers.psycopg_types import PsycopgDialect, adapters
-from aiosession.errors import ArgumentError, DatabaseError
+from aiosession.errors import DatabaseError
 
 _NAME: Final = "postgresql+psycopg"
-_OWN_OPTIONS: Final = ("prepare_threshold", "prepared_max")
-_OPTIONS: Final = (*(option.keyword.decode() for option in Conninfo.get_defaults()), *_OWN_OPTIONS)
-# An ORM repeats itself, and has more shapes of statements than psycopg's defaults reckon with.
-_DEFAULTS: Final[dict[str, int | None]] = {"prepare_threshold": 1, "prepared_max": 512}
-_OFF: Final = frozenset({"none", "off", "no", "false"})
 _ASSUMED_VERSION: Final = (14, 0)
 _CHANGES_SCHEMA: Final = ("ALTER", "DROP")
 _PLACEHOLDER: Final = re.compile(r"\$([0-9]+)")
@@ -285,7 +281,8 @@ class PsycopgConnection:
         """Send BEGIN with its options."""
         if self._schema_version != self._driver.schema_version:
             self._schema_version = self._driver.schema_version
-            await self._forget_plans()
+            if self._driver.prepares:
+                await self._forget_plans()
         self._number = None
         text = postgres.begin(_NAME, options)
         if not self._tracks or not options.write or options.read_only:
@@ -411,13 +408,14 @@ class PsycopgDriver:
         self.tracks_commits: Final = options.track_commits
         self.can_prepare: bool | None = None
         """Whether transactions can be prepared; None as long as nobody has asked."""
-        given = arguments.connect_arguments(self._dialect, url)
-        given.pop("context", None)
-        given = arguments.checked_options(_NAME, given | dict(options.connect_args), _OPTIONS)
-        if options.read_only:
-            given["options"] = postgres.read_only_options(given.get("options"))
-        self._prepare_threshold, self._prepared_max = (_number(given, name) for name in _OWN_OPTIONS)
-        self._arguments: dict[str, Any] = given
+        found = connect_options(_NAME, self._dialect, url, options)
+        self._arguments, self._prepare_threshold, self._prepared_max = found
+        self._capabilities: Final = replace(_CAPABILITIES, keeps_session=not options.pooled)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether statements may be prepared on the server."""
+        return self._prepare_threshold is not None
 
     @property
     def name(self) -> str:
@@ -432,7 +430,7 @@ class PsycopgDriver:
     @property
     def capabilities(self) -> Capabilities:
         """What PostgreSQL can do."""
-        return _CAPABILITIES
+        return self._capabilities
 
     async def connect(self) -> PsycopgConnection:
         """Open a connection; costs no query."""
@@ -482,16 +480,6 @@ _CAPABILITIES: Final = Capabilities(
 def _placeholders(sql: str) -> int:
     """Return the number of the last placeholder in a statement; the server lets parameters go that nobody asks for."""
     return max(map(int, _PLACEHOLDER.findall(sql)), default=0)
-
-
-def _number(given: dict[str, object], name: str) -> int | None:
-    """Take one of psycopg's own options from *given*: a number, or None for never."""
-    value = given.pop(name, _DEFAULTS[name])
-    if value is None or (isinstance(value, str) and value.lower() in _OFF):
-        return None
-    if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
-        return int(value)
-    raise ArgumentError(f"{_NAME}: option {name!r} needs a whole number, or None, not {value!r}")
 
 
 def _can_track(connection: Line) -> bool:

@@ -130,8 +130,10 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
             json_deserializer=chosen.json_deserializer,
             track_commits=chosen.track_commits,
             read_only=chosen.read_only,
+            pooled=chosen.pooler is not None,
         ),
     )
+    _check_pooler(driver, chosen)
     _prepare_dialect(driver)
     return AsyncEngine(
         address,
@@ -192,6 +194,13 @@ def _checked_url(url: str | URL) -> URL:
 def _without_secrets(message: str) -> str:
     """Return Core's complaint without the URL, which may hold a password."""
     return message if "'" not in message else message[: message.index("'")].rstrip() + " given string"
+
+
+def _check_pooler(driver: Driver, chosen: _Options) -> None:
+    if chosen.pooler is not None and driver.dialect.name != "postgresql":
+        raise errors.ArgumentError(
+            f"pooler={chosen.pooler!r} is for PostgreSQL behind pgbouncer; {driver.name} does not know any such thing"
+        )
 
 
 def _prepare_dialect(driver: Driver) -> None:

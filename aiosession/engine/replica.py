@@ -96,7 +96,7 @@ class Replica:
 
     def knows(self, connection: EngineConnection) -> bool:
         """Whether a connection was open when the replica was asked last, so that no restart can have come between."""
-        return connection.lent in self._seen
+        return self.engine.capabilities.keeps_session and connection.lent in self._seen
 
     async def ask(self) -> None:
         """Ask how far it is; a failure to reach it is noted."""

@@ -9,6 +9,7 @@ from sqlalchemy import literal, select, text
 
 from aiosession import AsyncEngine, AsyncSession, create_async_engine
 from aiosession.errors import ArgumentError
+from aiosession.events import StatementEvent
 from aiosession.testing.scripted import DriverCall, ScriptedDriver
 from tests.session_model import Author, make_tables
 from tests.without_loop import to_the_end
@@ -117,7 +118,7 @@ async def test_streams_are_logged_with_the_rows_that_were_read(
     async with AsyncSession(engine) as session:
         session.add_all([Author(id=number, name=f"author {number}") for number in range(1, 8)])
         await session.commit()
-    heard = []
+    heard: list[StatementEvent] = []
     engine.events.after.add(heard.append)
     async with AsyncSession(engine) as session:
         rows = await session.stream(select(Author), execution_options={"yield_per": 3})
