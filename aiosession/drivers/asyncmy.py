@@ -472,6 +472,7 @@ class AsyncmyDriver:
         """Open a connection and tell it how it has to be, in one round trip."""
         connection = await self._open()
         try:
+            mysql.check_server(connection.get_server_info())
             cursor = connection.cursor(_QuietCursor)
             mode = connection.escape_string(self._sql_mode)
             settings = [f"{mysql.SETTINGS}, sql_mode = '{mode}'", *self._refusal, mysql.IDENTITY]

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiosession.drivers import arguments
 from aiosession.drivers.protocol import Capabilities, TransactionOptions
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, NotSupportedError
 
 ISOLATION_LEVELS: Final = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 # Values are refused, not cut; and a key of 0 is 0.
@@ -77,6 +77,15 @@ def version(info: str) -> tuple[int, ...]:
     text = info.removeprefix("5.5.5-") if "MariaDB" in info else info
     numbers = text.partition("-")[0]
     return tuple(int(number) for number in _VERSION.findall(numbers))[:3]
+
+
+def check_server(info: str) -> None:
+    """Raise `NotSupportedError` for a server that is too old to work with."""
+    name, first = ("MariaDB", (10, 5)) if "MariaDB" in info else ("MySQL", (8,))
+    if version(info) < first:
+        oldest = ".".join(map(str, first))
+        reason = RuntimeError(f"this is {name} {info}, and {name} {oldest} is the oldest that aiosession works with")
+        raise NotSupportedError(None, None, reason)
 
 
 def _capabilities(*, is_mariadb: bool) -> Capabilities:

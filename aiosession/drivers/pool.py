@@ -126,6 +126,10 @@ class Pool:
             longest_wait=time.monotonic() - min(self._waiting_since.values()) if self._waiting_since else 0.0,
         )
 
+    def numbers(self) -> tuple[int, int, int]:
+        """Return how many connections are held and idle, and how many tasks wait; costs next to nothing."""
+        return len(self._held), len(self._idle), len(self._waiters)
+
     async def acquire(self, note: object = "") -> DriverConnection:
         """Return a connection that is idle and nobody else's; it must come back through `release`.
 

@@ -129,7 +129,8 @@ class EngineConnection:
         if self.schemas is not None:
             sql = self.schemas.put_into(sql)
         if self._hooks:
-            return await self._observed(connection.fetch_each, sql, rows, many=True)
+            trips = 1 if self._driver.capabilities.fetch_each else len(rows)
+            return await self._observed(connection.fetch_each, sql, rows, many=True, trips=trips)
         try:
             return await connection.fetch_each(sql, rows)
         except Exception as error:
@@ -150,7 +151,7 @@ class EngineConnection:
         except Exception as error:
             failure = error
         for event, answer in zip(events, answers, strict=False):
-            event.row_count = _count(answer)
+            event.row_count, event.returns_rows = _count(answer), _is_rows(answer)
             await self._report(event, started, None)
         if failure is not None:
             place = min(len(answers), len(requests) - 1)
@@ -208,7 +209,7 @@ class EngineConnection:
             raise
         finally:
             await chunks.aclose()
-            event.row_count, event.round_trips = rows, trips
+            event.row_count, event.round_trips, event.returns_rows = rows, trips, True
             await self._report(event, perf_counter() - waited, failure)
 
     async def script(self, sql: str) -> None:
@@ -312,7 +313,13 @@ class EngineConnection:
         return self._connection
 
     async def _observed(
-        self, send: Callable[[str, P], Awaitable[T]], sql: str, parameters: P, *, many: bool = False
+        self,
+        send: Callable[[str, P], Awaitable[T]],
+        sql: str,
+        parameters: P,
+        *,
+        many: bool = False,
+        trips: int = 1,
     ) -> T:
         """Run one verb; handlers, if there are any, hear of it before and after."""
         if not self._hooks:
@@ -321,6 +328,7 @@ class EngineConnection:
             except Exception as error:
                 self._fail(error, sql, parameters)
         event = self._event(sql, parameters, many=many)
+        event.round_trips = trips
         await self._hooks.tell_before(event)
         started = perf_counter()
         try:
@@ -333,7 +341,7 @@ class EngineConnection:
         except BaseException as error:  # a cancellation
             await self._report(event, started, error)
             raise
-        event.row_count = _count(result)
+        event.row_count, event.returns_rows = _count(result), _is_rows(result)
         await self._report(event, started, None)
         return result
 
@@ -392,4 +400,11 @@ def _count(result: object) -> int | None:
         return result if result >= 0 else None
     if isinstance(result, Reply):
         return len(result.rows) if result.columns is not None else result.count
-    return len(result) if isinstance(result, list) else None
+    if not isinstance(result, list):
+        return None
+    return len(result)
+
+
+def _is_rows(result: object) -> bool:
+    """Say whether the result of a verb is made of rows."""
+    return isinstance(result, list) or (isinstance(result, Reply) and result.columns is not None)

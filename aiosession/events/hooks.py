@@ -78,6 +78,8 @@ class StatementEvent:
     """The number of the connection, in this process."""
     round_trips: int = 1
     """How often the database was waited for: 0 for what went out together with another statement."""
+    returns_rows: bool = False
+    """Whether `row_count` is the number of rows that came back, not of those that were written."""
 
 
 class Listening(Protocol):

@@ -44,6 +44,7 @@ MAY_WAIT = {
     "unit_of_work/together.py",
     "unit_of_work/worklist.py",
     "session",
+    "doctor",
     "ext",
     "command.py",
     "testing",
