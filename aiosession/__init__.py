@@ -11,6 +11,7 @@ from aiosession.declarative.registry import registry
 from aiosession.declarative.relations import backref, relationship
 from aiosession.engine.create import create_async_engine
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.explaining import Explanation
 from aiosession.engine.registry import EngineRegistry
 from aiosession.engine.replicated import ReplicatedEngine, create_replicated_engine
 from aiosession.engine.result import MappingResult, Result, ScalarResult
@@ -131,6 +132,7 @@ __all__ = [
     "DisconnectError",
     "EngineRegistry",
     "EngineStatus",
+    "Explanation",
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",

@@ -11,12 +11,13 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiosession.aio import current_task, finish
+from aiosession.drivers.idle_watch import IdleWatch, Lent
 from aiosession.drivers.numbers import number_of
 from aiosession.drivers.pool_status import Holder, Noted, PoolStatus
 from aiosession.drivers.pool_telling import PoolListener
@@ -108,6 +109,18 @@ class Pool:
         self._waiting_since: dict[asyncio.Future[_Slot], float] = {}
         self.listener: PoolListener | None = None
         """Is told how long things take; None costs nothing."""
+        self._watch: IdleWatch | None = None
+
+    def warn_of_idlers(self, limit: float, engine: str) -> IdleWatch:
+        """Warn of those who sit in an open transaction for *limit* seconds; the watch has to be told of statements."""
+        self._watch = IdleWatch(limit, self._lent, engine)
+        return self._watch
+
+    def _lent(self) -> Iterator[Lent]:
+        for slot in list(self._held.values()):
+            connection = None if slot.reference is None else slot.reference()
+            if connection is not None:
+                yield Lent(connection, number_of(connection), slot.since, slot.holder)
 
     @property
     def options(self) -> PoolOptions:
@@ -155,6 +168,8 @@ class Pool:
         slot.task = current_task()
         slot.since = time.monotonic()
         self._held[id(connection)] = slot
+        if self._watch is not None:
+            self._watch.wake(self._loop)
         return connection
 
     def _bind(self) -> None:

@@ -135,12 +135,19 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
     )
     _check_pooler(driver, chosen)
     _prepare_dialect(driver)
+    pool, hooks = _pool(driver, chosen), _hooks(address, chosen)
+    if chosen.idle_in_transaction_warning is not None:
+        watch = pool.warn_of_idlers(
+            chosen.idle_in_transaction_warning, chosen.logging_name or address.render_as_string()
+        )
+        hooks.before.add(watch.sent)
+        hooks.after.add(watch.answered)
     return AsyncEngine(
         address,
         driver,
-        _pool(driver, chosen),
+        pool,
         StatementCache(driver.dialect, chosen.query_cache_size, hide_parameters=chosen.hide_parameters),
-        EngineSettings(_execution_options(chosen), _hooks(address, chosen), chosen.hide_parameters),
+        EngineSettings(_execution_options(chosen), hooks, chosen.hide_parameters),
     )
 
 

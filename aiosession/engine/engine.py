@@ -7,6 +7,7 @@ transaction. They refer to each other and therefore share a file.
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast, overload
 
@@ -19,6 +20,7 @@ from aiosession.drivers.pool import Pool
 from aiosession.drivers.protocol import Capabilities, Driver
 from aiosession.engine import ddl
 from aiosession.engine.execution import AnyResult, Call, Parameters, prepare, send, send_text, stream
+from aiosession.engine.explaining import Explanation, Format, Request, ask, check_can_undo
 from aiosession.engine.holding import Asked, Holding
 from aiosession.engine.options import checked, transaction_options
 from aiosession.engine.result import Result, ScalarResult
@@ -340,6 +342,32 @@ class AsyncConnection(TransactingConnection):
             except BaseException as error:
                 stack.note(error)
                 raise
+
+    async def explain(
+        self,
+        statement: Executable,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        analyze: bool = False,
+        format: Format = "text",  # noqa: A002 - the database's word
+        options: Mapping[str, bool] | None = None,
+    ) -> Explanation:
+        """Return how the database would carry out a statement; with *analyze* it does, a write in a savepoint.
+
+        *format* is ``"text"`` or ``"json"``, *options* are those of PostgreSQL's EXPLAIN: ``{"buffers": True}``.
+        """
+        with self._guard.enter("explain"):
+            stack = self._open_stack()
+            request = Request(analyze, format, options or {})
+            call = self._prepared(statement, parameters, None)
+            if call.rows is not None:
+                raise errors.ArgumentError("a statement is explained with one set of parameters, a mapping")
+            undone = analyze and not call.compiled.pure
+            if undone:
+                check_can_undo(stack.options.isolation_level)
+            await stack.ready(self, pure=not undone)
+            asking = partial(ask, self.wire(), self.dialect.name, request, call.sql, call.values)
+            return await (stack.undoing(asking) if undone else asking())
 
     # Schema
 

@@ -9,7 +9,7 @@ from aiosession.drivers.protocol import Row as DriverRow
 from aiosession.drivers.protocol import Wire
 from aiosession.engine.result import NOT_ROWS, Result, Values
 from aiosession.engine.row import ResultShape, Row
-from aiosession.engine.streaming import AsyncResult, RowSource
+from aiosession.engine.streaming import AsyncResult, Origin, RowSource
 from aiosession.engine.wire import EngineConnection
 from aiosession.sql.cache import StatementCache
 from aiosession.sql.compiled import CompiledStatement, StatementKind
@@ -188,7 +188,8 @@ async def stream(wire: EngineConnection, call: Call, *, size: int | None = None)
         raise errors.InvalidRequestError(f"this statement returns no rows to stream: {call.sql}")
     if compiled.kind is StatementKind.TEXT and not compiled.columns:
         raise errors.InvalidRequestError("say which columns a text() has to stream it: text(...).columns(...)")
-    source = RowSource(_processed(wire, call, size or DEFAULT_CHUNK))
+    origin = Origin(call.sql, lambda: wire.is_held)
+    source = RowSource(_processed(wire, call, size or DEFAULT_CHUNK), origin)
     await source.prime()
     return AsyncResult(shape_of(compiled), source)
 

@@ -1,8 +1,8 @@
 """Begin and end the transaction of one connection: BEGIN when it is needed, savepoints within, nothing left open."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiosession import aio, errors
 from aiosession.drivers.protocol import TransactionOptions, TransactionStatus
@@ -10,6 +10,8 @@ from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
 from aiosession.engine.outcome import Connections, LostCommit
 from aiosession.engine.transaction import AsyncTransaction, TransactionOwner, TransactionState
 from aiosession.engine.wire import EngineConnection
+
+T = TypeVar("T")
 
 COMMIT_DEADLINE: Final = 30.0
 """Seconds that COMMIT, shielded from cancellation, may take."""
@@ -138,6 +140,16 @@ class TransactionStack:
                 self.cause = None
         finally:
             self._end_savepoints(transaction, TransactionState.ROLLED_BACK)
+
+    async def undoing(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do *work* in a savepoint and roll that back, whatever comes of it; return what it returned."""
+        name = self.savepoint_name()
+        await self._wire.savepoint(name)
+        try:
+            return await work()
+        finally:
+            await self._wire.rollback_to_savepoint(name)
+            await self._wire.release_savepoint(name)
 
     def savepoint_name(self) -> str:
         """Return a name that no open savepoint has."""

@@ -1,12 +1,14 @@
 """Hand out the rows of a statement while they arrive; the connection is busy until the last one or ``close()``."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+import sys
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar, cast, overload
 
 from typing_extensions import TypeVarTuple, override
 
-from aiosession import errors
+from aiosession import aio, errors
 from aiosession.engine.result import (
     Strategy,
     Take,
@@ -25,20 +27,49 @@ Item = TypeVar("Item")
 Ts = TypeVarTuple("Ts")
 
 Chunks = AsyncGenerator[Sequence[Values], None]
+_LONGEST: Final = 200
+
+
+class Origin:
+    """Where a stream was opened, by whom and with which statement; and whether its connection is still there."""
+
+    __slots__ = ("_is_open", "_place", "_sql", "_task")
+
+    def __init__(self, sql: str, is_open: Callable[[], bool]) -> None:
+        self._sql: Final = sql
+        self._is_open: Final = is_open
+        self._place: Final = aio.users_place(2)
+        self._task: Final = aio.task_name()
+
+    def left_open(self) -> None:
+        """Warn that nobody can close the stream any more."""
+        if self._is_open() and not sys.is_finalizing():
+            warnings.warn(
+                f"the stream opened at {self._place.describe()} in {self._task} was not closed, nor read to its end; "
+                f"its statement was {' '.join(self._sql.split())[:_LONGEST]}. Use `async with`, or `await "
+                f"result.close()`",
+                ResourceWarning,
+                stacklevel=3,
+            )
 
 
 class RowSource:
     """Chunks of rows as they come from the driver, read by one result and the views made of it."""
 
-    __slots__ = ("_buffer", "_chunks", "_finish", "_is_exhausted", "_position", "closed")
+    __slots__ = ("_buffer", "_chunks", "_is_exhausted", "_is_read", "_origin", "_position", "closed")
 
-    def __init__(self, chunks: Chunks, finish: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(self, chunks: Chunks, origin: Origin | None = None) -> None:
         self._chunks: Final = chunks
-        self._finish: Final = finish
+        self._origin: Final = origin
+        self._is_read = False
         self._buffer: list[Values] = []
         self._position = 0  # of the first row that is not taken: rows taken one by one leave the buffer together
         self._is_exhausted = False
         self.closed: str | None = None
+
+    def __del__(self) -> None:
+        if self._is_read and not self._is_exhausted and self._origin is not None:
+            self._origin.left_open()
 
     async def take(self, size: int | None) -> Sequence[Values]:
         """Return the next *size* rows, fewer at the end; all of them if None."""
@@ -68,6 +99,7 @@ class RowSource:
         return len(self._buffer) - self._position
 
     async def _read(self) -> None:
+        self._is_read = True
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
@@ -92,8 +124,6 @@ class RowSource:
             return
         self._is_exhausted = True
         await self._chunks.aclose()
-        if self._finish is not None:
-            await self._finish()
 
 
 class StreamedRows(Generic[Item]):

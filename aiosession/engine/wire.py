@@ -64,6 +64,11 @@ class EngineConnection:
         return TransactionStatus.CLOSED if self._connection is None else self._connection.status
 
     @property
+    def is_held(self) -> bool:
+        """Whether it has not been given back."""
+        return self._connection is not None
+
+    @property
     def lent(self) -> DriverConnection:
         """The driver's connection, while it is held."""
         return self._open()

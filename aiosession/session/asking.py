@@ -1,12 +1,13 @@
 """What can a session be asked? `AsyncSession` has these methods; their work is done by plain functions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from typing_extensions import TypeVarTuple, Unpack
 
 from aiosession.engine.execution import Parameters
+from aiosession.engine.explaining import Explanation, Format, Request
 from aiosession.engine.result import Result, ScalarResult
 from aiosession.engine.streaming import AsyncResult, AsyncScalarResult
 from aiosession.errors import ObjectNotFoundError
@@ -14,7 +15,7 @@ from aiosession.loading.get import get
 from aiosession.loading.load import load
 from aiosession.mapping.inspection import mapper_of
 from aiosession.mapping.mapper import Mapper
-from aiosession.session import lifecycle, querying, streaming
+from aiosession.session import explaining, lifecycle, querying, streaming
 from aiosession.session.holding import Holding
 from aiosession.session.lifecycle import Lock
 from aiosession.session.query import Query
@@ -143,6 +144,35 @@ class Asking(Holding):
         with self.context.guard.enter("stream_scalars"):
             result = await streaming.stream(self.context, statement, params, how)
             return result.scalars()
+
+    async def explain(
+        self,
+        statement: object,
+        params: Mapping[str, Any] | None = None,
+        *,
+        analyze: bool = False,
+        format: Format = "text",  # noqa: A002 - the database's word
+        options: Mapping[str, bool] | None = None,
+        **how: Unpack[How],
+    ) -> Explanation:
+        """Return how the database would carry out a statement; ``print()`` shows it.
+
+        What is asked about is what the session would send: the statement itself, not those that load collections
+        after it. With *analyze* it is carried out and measured; a write in a savepoint that is rolled back, which
+        triggers and sequences notice.
+
+        Args:
+            statement: A select, insert, update, delete or text, over classes or tables.
+            params: Its parameters, one set.
+            analyze: Carry it out; not on SQLite.
+            format: ``"text"``, or ``"json"`` for ``explanation.data``; not on SQLite.
+            options: Of PostgreSQL's EXPLAIN: ``{"buffers": True}``.
+            **how: ``execution_options`` and ``bind_arguments``, as for ``execute()``.
+
+        """
+        with self.context.guard.enter("explain"):
+            request = Request(analyze, format, options or {})
+            return await explaining.explain(self.context, statement, params, request, how)
 
     async def refresh(
         self,

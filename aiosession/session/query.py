@@ -17,10 +17,12 @@ from sqlalchemy import (
 
 from aiosession import core
 from aiosession.engine.execution import AnyResult
+from aiosession.engine.explaining import Explanation, Format, Request
 from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.mapping.mapper import AnyMapper
 from aiosession.session import querying, streaming
 from aiosession.session.clauses import Clauses, mapper_or_none, rows_of, selectable, selected
+from aiosession.session.explaining import explain
 from aiosession.transaction.context import SessionContext
 
 T = TypeVar("T")
@@ -105,6 +107,12 @@ class Query(Clauses, Generic[T]):
         ordered = rows.order_by(None) if not (isinstance(rows, Select) and core.is_limited(rows)) else rows
         result = await self._run(select(func.count()).select_from(ordered.subquery()), "count")
         return int(result.scalar_one())
+
+    async def explain(self, *, analyze: bool = False, format: Format = "text") -> Explanation:  # noqa: A002 - the database's word
+        """Return how the database would carry out the query; see ``session.explain()``."""
+        how: querying.How = {"execution_options": self._options} if self._options else {}
+        with self._context.guard.enter("query.explain"):
+            return await explain(self._context, self._statement, None, Request(analyze, format), how)
 
     async def get(self, ident: object) -> T | None:
         """Return the object with this primary key, from memory or by one statement; the query must have no criteria."""

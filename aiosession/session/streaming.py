@@ -14,7 +14,7 @@ from aiosession import core
 from aiosession.drivers.protocol import Row
 from aiosession.engine.execution import DEFAULT_CHUNK, Parameters, prepare, shape_of
 from aiosession.engine.row import ResultShape
-from aiosession.engine.streaming import AsyncResult, RowSource
+from aiosession.engine.streaming import AsyncResult, Origin, RowSource
 from aiosession.errors import ArgumentError
 from aiosession.loading.criteria import propagated
 from aiosession.loading.hydrate import LoadRun
@@ -66,7 +66,8 @@ async def stream(
             await ctx.autoflush()
         share = await ctx.share(mapper=mapper, clause=clause, token=options.get("identity_token"))
     cursor = _cursor(share, clause, params, mapper)
-    return AsyncResult(cursor.shape, RowSource(_chunks(ctx, share, cursor, options, size)))
+    origin = Origin(cursor.sql, lambda: share.connection is not None)
+    return AsyncResult(cursor.shape, RowSource(_chunks(ctx, share, cursor, options, size), origin))
 
 
 def _cursor(

@@ -34,6 +34,7 @@ PUBLIC = [
     "DisconnectError",
     "EngineRegistry",
     "EngineStatus",
+    "Explanation",
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",

@@ -17,6 +17,7 @@ MAY_WAIT = {
     "engine/ddl.py",
     "engine/engine.py",
     "engine/execution.py",
+    "engine/explaining.py",
     "engine/outcome.py",
     "engine/registry.py",
     "engine/replica.py",

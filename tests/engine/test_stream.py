@@ -86,9 +86,8 @@ async def test_one_and_scalar_methods(many: AsyncConnection) -> None:
 async def test_scalars_and_mappings(many: AsyncConnection) -> None:
     assert await (await many.stream_scalars(NUMBERS)).all() == list(range(1, 11))
     assert await (await many.stream(NUMBERS)).scalars("kind").unique().all() == ["person"]
-    assert [dict(row) for row in await (await many.stream(NUMBERS)).mappings().fetchmany(1)] == [
-        {"id": 1, "kind": "person"}
-    ]
+    async with (await many.stream(NUMBERS)).mappings() as rows:
+        assert [dict(row) for row in await rows.fetchmany(1)] == [{"id": 1, "kind": "person"}]
 
 
 async def test_unique_goes_across_chunks(many: AsyncConnection) -> None:
