@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from sqlalchemy import TableClause
 from typing_extensions import override
 
 from aiosession import aio
@@ -24,8 +25,12 @@ class Asked:
         what = self.what
         if what is None:
             return "none"
+        if isinstance(what, Mapper):
+            return f"about objects of class {what.name}"
+        if isinstance(what, TableClause):
+            return f"about rows of table {what.name}"
         try:
-            text = f"about objects of class {what.name}" if isinstance(what, Mapper) else " ".join(str(what).split())
+            text = " ".join(str(what).split())
         except Exception:  # some SQL has no text without its dialect
             text = f"a {type(what).__name__}"
         return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
