@@ -51,7 +51,7 @@ def _ended(name: str, work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     try:
         return asyncio.run(work())
     except AioSessionError as error:
-        print(f"aiosession {name}: {error}", file=sys.stderr)  # noqa: T201 - a command
+        print(f"aiosession.{name}: {error}", file=sys.stderr)  # noqa: T201 - a command
         return 2 if isinstance(error, ArgumentError) else 1
 
 

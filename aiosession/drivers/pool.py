@@ -148,14 +148,7 @@ class Pool:
 
         *note* is what the timeout error of others says about the holder (its ``str()``, taken only then).
         """
-        if self.listener is None:
-            return await self._acquire(note)
-        started = time.monotonic()
-        connection = await self._acquire(note)
-        self.listener.waited(time.monotonic() - started)
-        return connection
-
-    async def _acquire(self, note: object) -> DriverConnection:
+        started = 0.0 if self.listener is None else time.monotonic()
         self._bind()
         slot = self._take()
         if slot is None:
@@ -168,6 +161,8 @@ class Pool:
         slot.task = current_task()
         slot.since = time.monotonic()
         self._held[id(connection)] = slot
+        if self.listener is not None:
+            self.listener.waited(slot.since - started)
         if self._watch is not None:
             self._watch.wake(self._loop)
         return connection

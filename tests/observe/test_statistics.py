@@ -170,3 +170,15 @@ async def test_round_trips_are_those_on_the_wire(engine: AsyncEngine, tmp_path: 
 
         assert told == (4, 2, 2)
         await session.commit()
+
+
+async def test_each_answer_that_is_waited_for_is_a_round_trip(engine: AsyncEngine) -> None:
+    """asyncpg asks once for each set of parameters where rows are wanted of each; the others do not."""
+    heard: list[int] = []
+    engine.events.after.add(lambda event: heard.append(event.round_trips) if event.many else None)
+    wire = await engine.acquire("a test")
+    placeholder = {"postgresql": "$1", "sqlite": "?", "mariadb": "%s"}[engine.name]
+    await wire.fetch_each(f"SELECT id FROM author WHERE id = {placeholder}", [(1,), (2,), (3,)])
+    await engine.release(wire)
+
+    assert heard == [1 if engine.capabilities.fetch_each else 3]

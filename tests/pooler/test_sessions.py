@@ -262,3 +262,8 @@ async def test_what_is_left_prepared_is_finished_on_any_connection(pooled: Async
 def test_wrong_poolers_are_refused(url: str, pooler: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         create_async_engine(url, pooler=pooler)
+
+
+def test_a_pooled_connection_is_no_session_of_the_server(pooled_url: str) -> None:
+    assert not create_async_engine(pooled_url, pooler="transaction").capabilities.keeps_session
+    assert create_async_engine(pooled_url).capabilities.keeps_session
