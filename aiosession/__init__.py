@@ -87,7 +87,9 @@ from aiosession.session.executing import ORMExecuteState
 from aiosession.session.handles import AsyncSessionTransaction, SessionTransactionOrigin
 from aiosession.session.identity import identity_key
 from aiosession.session.inspection import inspect, object_session
+from aiosession.session.policy import FailedAttempt
 from aiosession.session.query import Query
+from aiosession.session.retrying import Attempt, Retrying
 from aiosession.session.scoped import async_scoped_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
@@ -118,6 +120,7 @@ __all__ = [
     "AsyncSessionTransaction",
     "AsyncTransaction",
     "AsyncTwoPhaseTransaction",
+    "Attempt",
     "Batch",
     "CheckViolationError",
     "CircularDependencyError",
@@ -129,6 +132,7 @@ __all__ = [
     "DeclarativeBase",
     "DisconnectError",
     "EngineRegistry",
+    "FailedAttempt",
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",
@@ -172,6 +176,7 @@ __all__ = [
     "ReplicatedEngine",
     "ResourceClosedError",
     "Result",
+    "Retrying",
     "Row",
     "RowMapping",
     "ScalarResult",

@@ -59,6 +59,7 @@ class BindTransaction:
         "_savepoints",
         "_streams",
         "_transaction",
+        "around",
         "bind",
         "branch",
         "cause",
@@ -92,6 +93,8 @@ class BindTransaction:
         self._connection: EngineConnection | None = None
         self._transaction: AsyncTransaction | None = None
         """The transaction, or savepoint, on a connection of the application's that this one stands for."""
+        self.around: AsyncTransaction | None = None
+        """What was in progress on a connection of the application's when this one joined."""
         self._savepoints: list[str] = []
         self._streams: list[Chunks] = []
         self._number: str | None = None
@@ -146,6 +149,7 @@ class BindTransaction:
                 "a session that commits in two phases begins and ends its transactions itself: bind it to engines. On "
                 "a connection it can only take part in a transaction that somebody else has begun and is going to end"
             )
+        self.around = bind.get_nested_transaction() or bind.get_transaction()
         self._transaction, is_ours = await join(bind, self._join_mode)
         self.is_joined = not is_ours
         try:
