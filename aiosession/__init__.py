@@ -3,6 +3,7 @@
 ``errors``, ``events`` and ``testing`` are modules of their own; SQL itself is written with ``sqlalchemy``.
 """
 
+from aiosession.aio import deadline
 from aiosession.declarative.base import AsyncAttrs, DeclarativeBase, MappedAsDataclass
 from aiosession.declarative.columns import column_property, deferred, mapped_column
 from aiosession.declarative.declared import declared_attr
@@ -205,6 +206,7 @@ __all__ = [
     "contains_eager",
     "create_async_engine",
     "create_replicated_engine",
+    "deadline",
     "decision_table",
     "declared_attr",
     "defaultload",

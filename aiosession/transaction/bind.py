@@ -171,6 +171,7 @@ class BindTransaction:
             read_only=asked.read_only or bool(usual.get("read_only")),
             deferrable=asked.deferrable or bool(usual.get("deferrable")),
             write=write,
+            statement_timeout=aio.time_left() if usual.get("statement_deadlines") else None,
         )
 
     # Ending

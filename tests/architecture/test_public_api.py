@@ -107,6 +107,7 @@ PUBLIC = [
     "contains_eager",
     "create_async_engine",
     "create_replicated_engine",
+    "deadline",
     "decision_table",
     "declared_attr",
     "defaultload",
