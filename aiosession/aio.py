@@ -56,7 +56,7 @@ def _now() -> float:
         return time.monotonic()
 
 
-def _end(limit: float | Timeout) -> float:
+def _end(limit: object) -> float:
     """Return when a limit ends, by the event loop's clock."""
     if isinstance(limit, Timeout):
         at = limit.when()

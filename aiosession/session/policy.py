@@ -113,11 +113,19 @@ class RetryPolicy:
         return isinstance(error, DatabaseError) and (error.retryable or isinstance(error, DisconnectError))
 
 
-def _leaves_open(error: BaseException | None) -> bool:
+def _leaves_open(error: BaseException) -> bool:
     """Whether *error*, or what it was raised from, leaves open what was committed."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(_leaves_open, error.exceptions))
-    return error is not None and (isinstance(error, _NEVER) or _leaves_open(error.__cause__))
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        found = left.pop()
+        if isinstance(found, _NEVER):
+            return True
+        if id(found) not in seen:
+            seen.add(id(found))
+            left += found.exceptions if isinstance(found, BaseExceptionGroup) else ()
+            left += [] if found.__cause__ is None else [found.__cause__]
+    return False
 
 
 def retry_policy(options: Mapping[str, Any]) -> RetryPolicy:

@@ -102,9 +102,8 @@ async def test_an_engine_that_was_not_told_to_follows_none(engine: AsyncEngine) 
 
 async def test_the_server_ends_a_statement_that_takes_longer(following: AsyncEngine) -> None:
     async with AsyncSession(following) as session:
-        with deadline(0.2):
-            with pytest.raises(StatementTimeoutError):
-                await session.execute(text(SLEEP[following.name]))
+        with deadline(0.2), pytest.raises(StatementTimeoutError):
+            await session.execute(text(SLEEP[following.name]))
         await session.rollback()
         assert await session.scalar(text("SELECT 1")) == 1
 
@@ -140,7 +139,9 @@ async def test_writes_are_limited_and_take_no_more_round_trips(following: AsyncE
 
 
 @pytest.mark.parametrize("database_url", TWO_PHASE_DATABASES, indirect=True)
-async def test_a_transaction_that_is_prepared_leaves_no_limit_either(following: AsyncEngine, engine: AsyncEngine) -> None:
+async def test_a_transaction_that_is_prepared_leaves_no_limit_either(
+    following: AsyncEngine, engine: AsyncEngine
+) -> None:
     await make_tables(engine)
     with deadline(20):
         async with AsyncSession(following, twophase=TwoPhase("test")) as session:

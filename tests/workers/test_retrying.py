@@ -69,7 +69,7 @@ async def value(engine: AsyncEngine) -> int:
 
 def refusal(kind: type[Exception] = SerializationError) -> Exception:
     """Make the error of a database that wants the transaction to be repeated."""
-    return kind("UPDATE", None, RuntimeError("try again"))  # type: ignore[call-arg]
+    return kind("UPDATE", None, RuntimeError("try again"))
 
 
 async def unknown() -> bool | None:
