@@ -112,7 +112,7 @@ class Outbox:
         self.table: Final = _make_table(table, metadata, schema)
         """The rows that wait, and dead letters (``dead_at`` is set): to be looked at, and put right, by SQL."""
         self._serializer: Final = serializer
-        self._row: Final = type("OutboxRow", (), {})
+        self._row: Final[type[Any]] = type("OutboxRow", (), {})
         registry(metadata=metadata).map_imperatively(self._row, self.table)
 
     def publish(
@@ -139,8 +139,8 @@ class Outbox:
 
         """
         now = datetime.now(UTC)
-        row = self._row()
-        row.id = uuid4()
+        row, event_id = self._row(), uuid4()
+        row.id = event_id
         row.topic = _checked_topic(event, topic)
         row.key = _checked_text("key", key)
         row.payload = self._serializer(event)
@@ -148,7 +148,6 @@ class Outbox:
         row.attempts = 0
         row.created_at, row.available_at = now, now + timedelta(seconds=delay)
         session.add(row)
-        event_id: UUID = row.id
         return event_id
 
     def relay(
@@ -162,7 +161,8 @@ class Outbox:
                 later when it raises.
             options: *batch*, the most events that are taken at once (100). *every*: seconds between looks at a table
                 in which there was nothing to do (1.0). *lease*: seconds for which taken events are kept from other
-                relays (60.0); a batch that is not done by then is broken off. *attempts*: after how many failures an
+                relays (60.0); nothing of a batch is begun after half of it, and a handler that is still at work after
+                three quarters is cancelled and has failed. *attempts*: after how many failures an
                 event is a dead letter (10). *backoff*: seconds before the second attempt (1.0), doubled after each, up
                 to *max_backoff* (300.0).
 

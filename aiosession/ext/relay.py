@@ -27,6 +27,9 @@ from aiosession import (
 _log: Final = logging.getLogger("aiosession.outbox")
 _SETTLING: Final = 5.0
 """Seconds to note what was delivered, when the relay is cancelled."""
+_LAST_START, _LAST_END = 0.5, 0.75
+"""The parts of a lease after which no event is begun, and after which a handler is broken off; the rest is there to note
+what was delivered, before somebody else may take it."""
 _LONGEST_ERROR: Final = 2000
 _ATTEMPTS: Final = 20
 
@@ -149,15 +152,15 @@ class Relay:
 
     async def _deliver(self) -> _Batch:
         """Take a batch, hand it over and note what became of it."""
-        ends = anyio.current_time() + self._options.lease
+        began, lease = anyio.current_time(), self._options.lease
         batch: _Batch = await self._write(self._take)
         if not batch.events:
             return batch
         try:
-            with anyio.move_on_after(ends - anyio.current_time()) as scope:
-                await self._hand_over(batch)
+            with anyio.CancelScope(deadline=began + _LAST_END * lease) as scope:
+                await self._hand_over(batch, last_start=began + _LAST_START * lease)
             if scope.cancelled_caught and batch.running is not None:
-                batch.failed.append((batch.running, f"not handled within lease={self._options.lease:g} seconds"))
+                batch.failed.append((batch.running, f"broken off: it took too long for lease={lease:g} seconds"))
         finally:
             with anyio.move_on_after(_SETTLING, shield=True):
                 await self._write(self._settle, batch)
@@ -193,10 +196,11 @@ class Relay:
 
     # Handing over
 
-    async def _hand_over(self, batch: _Batch) -> None:
+    async def _hand_over(self, batch: _Batch, *, last_start: float) -> None:
+        """Call the handler for one event after the other, as long as there is time for another one."""
         held: set[str] = set()
         for event in batch.events:
-            if self._stops:
+            if self._stops or anyio.current_time() > last_start:
                 return
             if event.key in held:
                 continue

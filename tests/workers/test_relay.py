@@ -246,10 +246,24 @@ async def test_a_handler_that_takes_longer_than_the_lease_is_broken_off_and_has_
 
     received.before = wait
     await publish(maker, "slow", "next", key="one")
-    await outbox.relay(engine, received, lease=0.2, attempts=1).drain()
+    await outbox.relay(engine, received, lease=0.4, attempts=1).drain()
 
     assert received.payloads == ["next"]
-    assert await state(observer) == [("slow", 1, "not handled within lease=0.2 seconds", True)]
+    assert await state(observer) == [("slow", 1, "broken off: it took too long for lease=0.4 seconds", True)]
+
+
+async def test_what_cannot_be_begun_within_the_lease_is_given_back(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received, other = Received(), Received()
+    relay = outbox.relay(engine, received, lease=0)
+    await publish(maker, "a", "b")
+
+    batch = await relay._deliver()
+
+    assert (len(batch.events), received.payloads) == (2, [])
+    assert await state(observer) == [("a", 0, None, False), ("b", 0, None, False)]
+    assert await outbox.relay(observer, other).drain() == 2
 
 
 async def test_a_running_relay_delivers_what_comes_and_stops_when_told(

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import Integer, insert, select, update
+from sqlalchemy import Integer, insert, select, text, update
 
 from aiosession import (
     ArgumentError,
@@ -31,6 +31,7 @@ from aiosession import (
     create_async_engine,
     mapped_column,
 )
+from tests.without_loop import scripted, to_the_end
 
 
 class Base(DeclarativeBase):
@@ -274,6 +275,30 @@ async def swallowed(session: AsyncSession) -> None:
     share.cause = refusal()
 
 
+@pytest.mark.without("sqlite", "it has no connections that could be lost")
+async def test_a_lost_connection_is_replaced_and_the_work_repeated(
+    maker: async_sessionmaker[AsyncSession], observer: AsyncEngine
+) -> None:
+    numbers = []
+
+    async for attempt in maker.retrying(wait=0):
+        async with attempt as session:
+            numbers.append(attempt.number)
+            counter = await session.get_one(Counter, 1, with_for_update=True)
+            counter.value += 1
+            await session.flush()
+            if attempt.number == 1:
+                own = "pg_backend_pid()" if observer.name == "postgresql" else "connection_id()"
+                kill = "SELECT pg_terminate_backend({})" if observer.name == "postgresql" else "KILL {}"
+                number = await session.scalar(text(f"SELECT {own}"))
+                async with observer.connect() as connection:
+                    await connection.execute(text(kill.format(number)))
+            counter.value += 10
+
+    assert numbers == [1, 2]
+    assert await value(observer) == 11
+
+
 # What is never repeated
 
 
@@ -299,6 +324,44 @@ async def test_an_outcome_that_nobody_knows_is_never_repeated(
         await repeated(maker.retrying(wait=0, on=Exception), body)
 
     assert numbers == [1]
+
+
+def test_a_commit_whose_reply_is_lost_is_not_repeated() -> None:
+    """Over a line that breaks as the COMMIT is under way, whatever has become of that."""
+    engine, driver = scripted("postgresql")
+    numbers = []
+
+    async def run() -> None:
+        async for attempt in async_sessionmaker(engine).retrying(wait=0, on=Exception):
+            async with attempt as session:
+                numbers.append(attempt.number)
+                session.add(Counter(id=1, value=1))
+                await session.flush()
+                driver.drop_at(len(driver.calls) + 1)
+
+    with pytest.raises(CommitOutcomeUnknownError):
+        to_the_end(run())
+    assert numbers == [1]
+    assert driver.verbs.count("begin") == driver.verbs.count("commit") == 1
+
+
+def test_a_line_that_breaks_before_the_commit_is_repeated() -> None:
+    engine, driver = scripted("postgresql")
+    numbers = []
+
+    async def run() -> None:
+        async for attempt in async_sessionmaker(engine).retrying(wait=0):
+            async with attempt as session:
+                numbers.append(attempt.number)
+                session.add(Counter(id=1, value=1))
+                if attempt.number == 1:
+                    driver.drop_at(len(driver.calls) + 3)
+                await session.flush()
+
+    asyncio.run(run())
+
+    assert numbers == [1, 2]
+    assert driver.verbs.count("commit") == 1
 
 
 async def test_an_error_raised_from_an_unknown_outcome_is_not_repeated(maker: async_sessionmaker[AsyncSession]) -> None:
