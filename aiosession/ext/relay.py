@@ -28,8 +28,10 @@ _log: Final = logging.getLogger("aiosession.outbox")
 _SETTLING: Final = 5.0
 """Seconds to note what was delivered, when the relay is cancelled."""
 _LAST_START, _LAST_END = 0.5, 0.75
-"""The parts of a lease after which no event is begun, and after which a handler is broken off; the rest is there to note
-what was delivered, before somebody else may take it."""
+"""The parts of a lease after which no event is begun, and after which a handler is broken off.
+
+The rest is there to note what was delivered, before somebody else may take it.
+"""
 _LONGEST_ERROR: Final = 2000
 _ATTEMPTS: Final = 20
 

@@ -86,7 +86,8 @@ def test_extensions_import_public_names_only(file: str) -> None:
     foreign = [
         f"{module}.{name}"
         for module, name in imported(TREES[file])
-        if module.split(".")[0] not in {*sys.stdlib_module_names, "sqlalchemy", "typing_extensions"}
+        if module.split(".")[0] not in {*sys.stdlib_module_names, "anyio", "sqlalchemy", "typing_extensions"}
+        and not module.startswith("aiosession.ext.")  # parts of the same extension
         and not (module == "aiosession" and name in aiosession.__all__)
     ]
 
