@@ -157,8 +157,8 @@ class Outbox:
 
         Args:
             source: The engine of the database that the table is in, or an `async_sessionmaker` with one.
-            handler: ``async def handler(event: OutboxEvent)``; an event is delivered when it returns, and tried again
-                later when it raises.
+            handler: ``async def handler(event: OutboxEvent)``, or a plain function that does not block; an event is
+                delivered when it returns, and tried again later when it raises.
             options: *batch*, the most events that are taken at once (100). *every*: seconds between looks at a table
                 in which there was nothing to do (1.0). *lease*: seconds for which taken events are kept from other
                 relays (60.0); nothing of a batch is begun after half of it, and a handler that is still at work after

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from inspect import isawaitable
 from typing import Any, Final, TypeAlias, TypedDict
 from uuid import UUID
 
@@ -55,7 +56,7 @@ class OutboxEvent:
     """Its place in the table."""
 
 
-Handler: TypeAlias = Callable[[OutboxEvent], Awaitable[object]]
+Handler: TypeAlias = Callable[[OutboxEvent], Awaitable[object] | None]
 
 
 class RelayOptions(TypedDict, total=False):
@@ -117,7 +118,7 @@ class Relay:
         self._handler: Final = handler
         self._options: Final = _checked(options)
         if not callable(handler):
-            raise ArgumentError(f"handler is an `async def` function that takes an event; {handler!r} cannot be called")
+            raise ArgumentError(f"handler is a function that takes an event; {handler!r} cannot be called")
         self._write: Final = _transactions(source)
         self._stops = False
         self._stopped: anyio.Event | None = None
@@ -216,7 +217,9 @@ class Relay:
         """Call the handler; return what it raised as text, None if the event is delivered."""
         batch.running = event
         try:
-            await self._handler(event)
+            answer = self._handler(event)
+            if isawaitable(answer):
+                await answer
         except Exception as error:
             _log.warning("event %s (%s) failed in attempt %d: %r", event.id, event.topic, event.attempt, error)
             batch.running = None

@@ -76,10 +76,16 @@ class Retrying(Generic[S]):
             results: list[T] = []
             async for attempt in self:
                 async with attempt as session:
-                    results[:] = [await function(session, *args, **options)]
+                    results[:] = [await _awaitable(function(session, *args, **options), function)]
             return results[0]
 
         return repeated
+
+
+def _awaitable(answer: Coroutine[Any, Any, T], function: object) -> Coroutine[Any, Any, T]:
+    if not isawaitable(answer):
+        raise ArgumentError(f"retrying() repeats an `async def` function; {function!r} is an ordinary one")
+    return answer
 
 
 class Attempts(Generic[S]):

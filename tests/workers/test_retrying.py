@@ -697,3 +697,17 @@ def test_options_that_mean_nothing_are_refused_at_once(options: dict[str, object
 def test_only_a_function_can_be_repeated() -> None:
     with pytest.raises(ArgumentError, match="repeats an `async def` function"):
         async_sessionmaker(create_async_engine("postgresql+scripted://")).retrying()(5)  # type: ignore[arg-type]
+
+
+async def test_a_plain_function_cannot_be_repeated_and_what_it_did_is_not_written(
+    maker: async_sessionmaker[AsyncSession], observer: AsyncEngine
+) -> None:
+    @maker.retrying()  # type: ignore[arg-type]
+    def add(session: AsyncSession) -> None:
+        session.add(Counter(id=2, value=0))
+
+    with pytest.raises(ArgumentError, match="is an ordinary one"):
+        await add()
+
+    async with AsyncSession(observer) as session:
+        assert await session.get(Counter, 2) is None
