@@ -106,9 +106,9 @@ class Attempts(Generic[S]):
         last = self._attempt
         if last is not None:
             last.check_used()
-            if last.pause is None:
+            if last.failed is None:
                 raise StopAsyncIteration
-            await self._wait(last.pause)
+            await self._wait(last.failed)
         self._attempt = Attempt(self._open, self._policy, self._clock)
         return self._attempt
 
@@ -131,7 +131,7 @@ class Attempt(Generic[S]):
     and the block ends without an error, for the loop to go on with the next attempt.
     """
 
-    __slots__ = ("_clock", "_is_over", "_level", "_open", "_policy", "_stack", "pause")
+    __slots__ = ("_clock", "_is_over", "_level", "_open", "_policy", "_stack", "failed")
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Attempt(Generic[S]):
         self._stack: AsyncExitStack | None = None
         self._level: SessionTransaction | None = None
         self._is_over = False
-        self.pause: FailedAttempt | None = None
+        self.failed: FailedAttempt | None = None
         """How it failed and what is waited before the next attempt; None if there is none to come."""
 
     @property
@@ -221,7 +221,7 @@ class Attempt(Generic[S]):
             self._say(error, self._policy.limit_reached(self.number))
             _log.warning("given up after %d attempts: %s", self.number, type(reason).__name__)
             return False
-        self.pause = FailedAttempt(self.number, error, reason, pause)
+        self.failed = FailedAttempt(self.number, error, reason, pause)
         return True
 
     def _say(self, error: BaseException, why: str) -> None:
