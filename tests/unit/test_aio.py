@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from aiosession import aio
@@ -370,8 +371,10 @@ async def test_a_time_that_is_over_is_never_nothing_which_would_mean_any_time() 
     with anyio.CancelScope() as scope:
         scope.cancel()
         assert aio.time_left() == 0.001
+        await anyio.lowlevel.checkpoint()
 
 
 async def test_a_shielded_block_has_no_deadline_of_those_around_it() -> None:
     with anyio.fail_after(20), anyio.CancelScope(shield=True):
+        await anyio.lowlevel.checkpoint()
         assert aio.time_left() is None
