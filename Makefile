@@ -7,7 +7,7 @@ BENCH ?=
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shop serve test check format bench docs docs-serve clean
+.PHONY: help demo demo-shop demo-worker serve test check format bench docs docs-serve clean
 .DELETE_ON_ERROR:
 
 BIN := $(VENV)/bin
@@ -24,6 +24,9 @@ serve: $(VENV)/.with-examples ## the same service, kept running (HOST, PORT, DAT
 
 demo-shop: $(VENV)/.with-test+examples ## kill a service in mid-commit over two databases, again and again; check both (ARGS)
 	@$(BIN)/python -m examples.shop.demo $(ARGS)
+
+demo-worker: $(VENV)/.with-test+examples ## kill workers in the middle of their jobs; check that each was done once (ARGS)
+	@$(BIN)/python -m examples.worker.demo $(ARGS)
 
 test: $(VENV)/.with-test+examples ## all tests, on SQLite and on a private PostgreSQL (WORKERS, ARGS)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

@@ -3,6 +3,7 @@
 ``errors``, ``events`` and ``testing`` are modules of their own; SQL itself is written with ``sqlalchemy``.
 """
 
+from aiosession.aio import deadline
 from aiosession.declarative.base import AsyncAttrs, DeclarativeBase, MappedAsDataclass
 from aiosession.declarative.columns import column_property, deferred, mapped_column
 from aiosession.declarative.declared import declared_attr
@@ -88,7 +89,9 @@ from aiosession.session.executing import ORMExecuteState
 from aiosession.session.handles import AsyncSessionTransaction, SessionTransactionOrigin
 from aiosession.session.identity import identity_key
 from aiosession.session.inspection import inspect, object_session
+from aiosession.session.policy import FailedAttempt
 from aiosession.session.query import Query
+from aiosession.session.retrying import Attempt, Retrying
 from aiosession.session.scoped import async_scoped_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
@@ -120,6 +123,7 @@ __all__ = [
     "AsyncSessionTransaction",
     "AsyncTransaction",
     "AsyncTwoPhaseTransaction",
+    "Attempt",
     "Batch",
     "CheckViolationError",
     "CircularDependencyError",
@@ -133,6 +137,7 @@ __all__ = [
     "EngineRegistry",
     "EngineStatus",
     "Explanation",
+    "FailedAttempt",
     "FlushError",
     "FlushPlan",
     "ForeignKeyViolationError",
@@ -176,6 +181,7 @@ __all__ = [
     "ReplicatedEngine",
     "ResourceClosedError",
     "Result",
+    "Retrying",
     "Row",
     "RowMapping",
     "ScalarResult",
@@ -205,6 +211,7 @@ __all__ = [
     "contains_eager",
     "create_async_engine",
     "create_replicated_engine",
+    "deadline",
     "decision_table",
     "declared_attr",
     "defaultload",

@@ -2,22 +2,24 @@
 
 `finish` runs what must come to its end (COMMIT, clean-up) although the caller is cancelled, but not for ever.
 `together` runs several things side by side and leaves none of them behind. `Guard` refuses a second operation on an
-object that runs one. None of them needs an event loop as long as nothing suspends, so that
-coroutines over a driver that never waits can be driven with ``coroutine.send(None)``.
+object that runs one. `time_left` says how long the caller is going to wait. None of them needs an event loop as long as
+nothing suspends, so that coroutines over a driver that never waits can be driven with ``coroutine.send(None)``.
 """
 
 import asyncio
 import os
 import sys
 import time
-from collections.abc import Coroutine, Generator, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from math import inf
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 import anyio
 
-from aiosession.errors import ConcurrentUseError, ReentrantUseError
+from aiosession.errors import ArgumentError, ConcurrentUseError, ReentrantUseError
 
 _T = TypeVar("_T")
 
@@ -26,10 +28,74 @@ GRACE: Final = 0.5
 PATIENCE: Final = 2.0
 """Seconds that a shielded operation may still take when its caller is cancelled, whatever its deadline."""
 
+BEHIND: Final = 0.5
+"""Seconds by which a server's own limit is later than the timeout of its client."""
+_SHORTEST: Final = 0.001
+_deadline: Final[ContextVar[float]] = ContextVar("aiosession deadline", default=inf)
+
 _PACKAGE: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LOOP: Final = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 _running: Final[set[asyncio.Task[Any]]] = set()
 """The event loop itself holds its tasks weakly only."""
+
+
+@runtime_checkable
+class Timeout(Protocol):
+    """A timeout that knows its end: what ``asyncio.timeout()`` returns."""
+
+    def when(self) -> float | None:
+        """Return the end by the event loop's clock, None if there is none."""
+        ...
+
+
+def _now() -> float:
+    """Return the time by the event loop's clock."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()
+
+
+def _end(limit: object) -> float:
+    """Return when a limit ends, by the event loop's clock."""
+    if isinstance(limit, Timeout):
+        at = limit.when()
+        return inf if at is None else at + BEHIND
+    if not isinstance(limit, int | float) or isinstance(limit, bool):
+        raise ArgumentError(f"a deadline is a number of seconds, or what asyncio.timeout() returns, not {limit!r}")
+    return _now() + limit
+
+
+@contextmanager
+def deadline(limit: float | Timeout) -> Iterator[None]:
+    """Tell engines made with ``statement_deadlines=True`` by when the work in a ``with`` block has to be done.
+
+    *limit* is a number of seconds from now, or what ``async with asyncio.timeout(5) as limit`` gives, for the loop does
+    not tell others of those; timeouts of anyio are seen without this. An earlier deadline around the block stays the
+    one that counts. Nothing is cancelled here: the database ends a statement that takes longer, and
+    `StatementTimeoutError` is raised. Raises `ArgumentError` for anything else.
+    """
+    token = _deadline.set(min(_deadline.get(), _end(limit)))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def time_left() -> float | None:
+    """Return how many seconds a database may work for the caller, None for any time; never nothing at all.
+
+    A little more than until an enclosing timeout, which is to come first: it stops the database too, unless the caller
+    is dead or does not get to it.
+    """
+    ends = _deadline.get()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        ends = min(ends, anyio.current_effective_deadline() + BEHIND)
+    return None if ends == inf else max(ends - _now(), _SHORTEST)
 
 
 class _Rest(Generic[_T]):

@@ -40,15 +40,8 @@ _KINDS: Final[dict[str, type]] = {"port": int, "connect_timeout": float, "read_t
 _OPTIONS: Final = (
     *("host", "port", "user", "password", "password_creator", "db", "database", "unix_socket", "sock", "charset"),
     *("sql_mode", "init_command", "connect_timeout", "read_timeout", "read_default_file", "read_default_group"),
-    *(
-        "local_infile",
-        "max_allowed_packet",
-        "auth_plugin_map",
-        "program_name",
-        "server_public_key",
-        "ssl",
-        "client_flag",
-    ),
+    *("local_infile", "max_allowed_packet", "auth_plugin_map", "program_name", "server_public_key", "ssl"),
+    "client_flag",
 )
 _HANDOVER: Final = 5.0
 """Seconds to wait for the server to notice that the connection which prepared a transaction is gone."""
@@ -80,6 +73,7 @@ class AsyncmyConnection:
         "_busy",
         "_connection",
         "_driver",
+        "_limit",
         "_loop",
         "_prepared",
         "_rest",
@@ -97,6 +91,7 @@ class AsyncmyConnection:
         self._busy = False
         self._begun = False
         self._beginning = b""
+        self._limit = b""
         self._branch: str | None = None
         self._prepared: str | None = None
         self._stream: SSCursor | None = None
@@ -197,7 +192,11 @@ class AsyncmyConnection:
             self._driver.killer.kill(thread, self._server)
 
     def _filled(self, sql: str, parameters: Sequence[object]) -> bytes:
-        return filled(sql, parameters, self._connection.escape_string)
+        return self._limited(filled(sql, parameters, self._connection.escape_string))
+
+    def _limited(self, text: bytes) -> bytes:
+        """Return a statement with the time that it may take, if there is a limit in this transaction."""
+        return self._limit + text if self._limit and self._begun and mysql.can_limit(text) else text
 
     async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run one statement and return its rows."""
@@ -232,7 +231,7 @@ class AsyncmyConnection:
         try:
             found = [
                 answer
-                for batch in asyncmy_batches.batches(texts)
+                for batch in asyncmy_batches.batches([self._limited(text) for text in texts])
                 for answer in await self._send(b"; ".join(batch), len(batch))
             ]
             if is_own:
@@ -310,6 +309,7 @@ class AsyncmyConnection:
         branch = None if options.branch is None else mysql.branch(options.branch)
         await self._send(text.encode(), 0)
         self._begun, self._beginning, self._branch = True, text.encode(), branch
+        self._limit = mysql.limit(options.statement_timeout, is_mariadb=self._driver.is_mariadb)
 
     async def commit(self) -> None:
         """Send COMMIT; fails if the server has rolled the transaction back before."""
@@ -436,15 +436,15 @@ class AsyncmyDriver:
     """MariaDB or MySQL through asyncmy."""
 
     def __init__(self, url: URL, options: DriverOptions) -> None:
-        self._is_mariadb = url.get_backend_name() == _MARIADB
+        self.is_mariadb: Final = url.get_backend_name() == _MARIADB
         self._name = f"{url.get_backend_name()}+asyncmy"
-        self._dialect = mysql_dialect.make_dialect(options, is_mariadb=self._is_mariadb)
+        self._dialect = mysql_dialect.make_dialect(options, is_mariadb=self.is_mariadb)
         self._dialect.default_schema_name = url.database
-        self._adapt(_ASSUMED_VERSIONS[self._is_mariadb])
+        self._adapt(_ASSUMED_VERSIONS[self.is_mariadb])
         given = arguments.connect_arguments(self._dialect, url) | dict(options.connect_args)
         given = arguments.checked_options(self._name, given, _OPTIONS)
         given = arguments.converted(self._name, given, _KINDS)
-        self._sql_mode = str(given.pop("sql_mode", mysql.SQL_MODES[self._is_mariadb]))
+        self._sql_mode = str(given.pop("sql_mode", mysql.SQL_MODES[self.is_mariadb]))
         self._arguments: dict[str, Any] = {"charset": "utf8mb4", **given, "autocommit": None}
         self._refusal: Final = [mysql.READ_ONLY] if options.read_only else []
         self.killer: Final = Killer(self._open)
@@ -463,10 +463,10 @@ class AsyncmyDriver:
     @property
     def capabilities(self) -> Capabilities:
         """What MariaDB or MySQL can do; only MariaDB has RETURNING, and not for UPDATE."""
-        return mysql.CAPABILITIES[self._is_mariadb]
+        return mysql.CAPABILITIES[self.is_mariadb]
 
     def _adapt(self, version: tuple[int, ...]) -> None:
-        mysql_dialect.adapt(self._dialect, version, is_mariadb=self._is_mariadb)
+        mysql_dialect.adapt(self._dialect, version, is_mariadb=self.is_mariadb)
 
     async def connect(self) -> AsyncmyConnection:
         """Open a connection and tell it how it has to be, in one round trip."""

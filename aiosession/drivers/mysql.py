@@ -31,6 +31,9 @@ _COMMITS: Final = re.compile(
     rb"|COMMIT|ROLLBACK|BEGIN|START)\b",
     re.IGNORECASE | re.DOTALL,
 )
+_LIMITED: Final = re.compile(rb"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\b", re.IGNORECASE)
+_LONGEST_STATEMENT: Final = 31_536_000
+"""Seconds, the most that max_statement_time can be."""
 _PART: Final = 64
 _VERSION: Final = re.compile(r"\d+")
 
@@ -45,6 +48,18 @@ def begin(driver: str, options: TransactionOptions) -> str:
         characteristics.append("READ ONLY")
     start = "START TRANSACTION" if options.branch is None else f"XA START {branch(options.branch)}"
     return f"SET TRANSACTION {', '.join(characteristics)}; {start}" if characteristics else start
+
+
+def limit(seconds: float | None, *, is_mariadb: bool) -> bytes:
+    """Return what to put before a statement that may take *seconds*; nothing for MySQL, which limits SELECT only."""
+    if seconds is None or not is_mariadb:
+        return b""
+    return f"SET STATEMENT max_statement_time = {min(seconds, _LONGEST_STATEMENT):.3f} FOR ".encode()
+
+
+def can_limit(text: bytes) -> bool:
+    """Say whether a statement can be given a limit: what reads or writes rows can."""
+    return _LIMITED.match(text) is not None
 
 
 def commits(text: bytes) -> bool:

@@ -1,6 +1,7 @@
 """What is said to PostgreSQL, whichever library says it."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Final
 
 from aiosession.drivers import arguments
@@ -20,6 +21,8 @@ PREPARED: Final = """
 FIRST_WITH_NUMBERS: Final = 13
 """The first version in which a transaction's number can be asked for while it is in progress, and its outcome later."""
 OUTCOME: Final = "SELECT pg_xact_status({}::text::xid8)"
+_LONGEST_TIMEOUT: Final = 2**31 - 1
+"""Milliseconds."""
 _TELLS: Final = "aiosession transaction "
 # A notice, because a script gives no rows. A hot standby gives no numbers.
 TELL_NUMBER: Final = (
@@ -63,7 +66,11 @@ def begin(driver: str, options: TransactionOptions) -> str:
         text += f" ISOLATION LEVEL {arguments.isolation_level(driver, options.isolation_level, ISOLATION_LEVELS)}"
     if options.read_only:
         text += " READ ONLY"
-    return text + " DEFERRABLE" if options.deferrable else text
+    if options.deferrable:
+        text += " DEFERRABLE"
+    if options.statement_timeout is not None:
+        text += f"; SET LOCAL statement_timeout = {min(ceil(options.statement_timeout * 1000), _LONGEST_TIMEOUT)}"
+    return text
 
 
 def prepare(branch: str) -> str:

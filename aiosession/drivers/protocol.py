@@ -96,6 +96,11 @@ class TransactionOptions:
     """It begins with a write: a database of one writer takes its lock now rather than fail later."""
     branch: str | None = None
     """The name under which it is going to be prepared; matters where `Capabilities.names_branches_early`."""
+    follows_deadlines: bool = False
+    """The layers above set `statement_timeout` from the deadline of whoever begins it."""
+    statement_timeout: float | None = None
+    """Seconds after which the server ends a statement of it; costs no round trip and outlives it nowhere. A driver of a
+    database that cannot do that leaves it alone."""
 
 
 @dataclass(frozen=True, slots=True)

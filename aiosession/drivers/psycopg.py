@@ -288,7 +288,7 @@ class PsycopgConnection:
         if not self._tracks or not options.write or options.read_only:
             await self._command(text)
             return
-        _, asked = await self._called(self._connection.command, f"{text}; {postgres.ASK_NUMBER}")
+        *_, asked = await self._called(self._connection.command, f"{text}; {postgres.ASK_NUMBER}")
         number = asked.get_value(0, 0)
         self._number = None if number is None else number.decode()
 

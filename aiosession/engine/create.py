@@ -43,6 +43,7 @@ class EngineOptions(TypedDict, total=False):
     slow_statement: float | None
     idle_in_transaction_warning: float | None
     pooler: Literal["transaction"] | None
+    statement_deadlines: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class _Options:
     slow_statement: float | None = None
     idle_in_transaction_warning: float | None = None
     pooler: Literal["transaction"] | None = None
+    statement_deadlines: bool = False
 
 
 _NAMES: Final = tuple(each.name for each in fields(_Options))
@@ -83,6 +85,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "hide_parameters": ((bool,), "True or False"),
     "track_commits": ((bool,), "True or False"),
     "read_only": ((bool,), "True or False"),
+    "statement_deadlines": ((bool,), "True or False"),
     "connect_args": ((Mapping,), "a mapping"),
     "execution_options": ((Mapping,), "a mapping"),
     "logging_name": ((str, NoneType), "a name"),
@@ -113,7 +116,8 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
     and errors, *connect_args* goes to the driver, *query_cache_size* bounds the compiled statements. With
     *track_commits* PostgreSQL tells the number of each transaction that writes, in the answer to BEGIN, so that
     ``CommitOutcomeUnknownError.resolve()`` can ask what became of it. With *read_only* connections are opened so that
-    the database refuses whatever would write.
+    the database refuses whatever would write. With *statement_deadlines* what is left of an enclosing timeout when a
+    transaction begins (``anyio.fail_after``, `deadline`) becomes the server's limit for each of its statements.
 
     To look on: *slow_statement* logs statements that take so many seconds, as warnings of ``aiosession.slow``;
     *idle_in_transaction_warning* does that for those who sit in an open transaction for so long, as warnings of
@@ -246,4 +250,6 @@ def _execution_options(chosen: _Options) -> dict[str, Any]:
         given["isolation_level"] = chosen.isolation_level
     if chosen.read_only:
         given["read_only"] = True
+    if chosen.statement_deadlines:
+        given["statement_deadlines"] = True
     return execution.checked(given)

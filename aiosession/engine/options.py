@@ -1,9 +1,10 @@
 """Check execution options: what may be said about how statements are run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from aiosession import errors
+from aiosession import aio, errors
 from aiosession.drivers.protocol import TransactionOptions
 from aiosession.sql.schemas import checked_schemas
 
@@ -14,6 +15,7 @@ _NAMES: Final = frozenset(
         "isolation_level",
         "schema_translate_map",
         "read_only",
+        "statement_deadlines",
         "deferrable",
         "yield_per",
         "populate_existing",
@@ -38,6 +40,9 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     combines = found.get("combine_writes", True)
     if not isinstance(combines, bool):
         raise errors.ArgumentError(f"combine_writes is True or False, not {combines!r}")
+    follows = found.get("statement_deadlines", False)
+    if not isinstance(follows, bool):
+        raise errors.ArgumentError(f"statement_deadlines is True or False, not {follows!r}")
     level = found.get("isolation_level")
     if level is not None:
         found["isolation_level"] = isolation_level(level)
@@ -66,4 +71,11 @@ def transaction_options(options: Mapping[str, Any]) -> TransactionOptions:
         isolation_level=options.get("isolation_level"),
         read_only=bool(options.get("read_only", False)),
         deferrable=bool(options.get("deferrable", False)),
+        follows_deadlines=bool(options.get("statement_deadlines", False)),
     )
+
+
+def beginning(options: TransactionOptions, *, write: bool, branch: str | None = None) -> TransactionOptions:
+    """Return how a transaction begins now: what is left of the caller's time is known now."""
+    limit = aio.time_left() if options.follows_deadlines else None
+    return replace(options, write=write, branch=branch, statement_timeout=limit)

@@ -1,12 +1,11 @@
 """Begin and end the transaction of one connection: BEGIN when it is needed, savepoints within, nothing left open."""
 
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from aiosession import aio, errors
 from aiosession.drivers.protocol import TransactionOptions, TransactionStatus
-from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
+from aiosession.engine.options import AUTOCOMMIT, beginning, reads_need_transaction
 from aiosession.engine.outcome import Connections, LostCommit
 from aiosession.engine.transaction import AsyncTransaction, TransactionOwner, TransactionState
 from aiosession.engine.wire import EngineConnection
@@ -164,7 +163,7 @@ class TransactionStack:
     async def _begin(self, *, write: bool) -> None:
         branch = None if self.root is None else self.root.branch
         try:
-            await self._wire.begin(replace(self._options, write=write, branch=branch))
+            await self._wire.begin(beginning(self._options, write=write, branch=branch))
         except BaseException:
             self._is_begun = self._wire.status is not TransactionStatus.IDLE  # it may have arrived: to be rolled back
             raise

@@ -1,18 +1,21 @@
 """Which session is the current one? A registry that hands out one for each request, job or task, and acts as it."""
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import nullcontext
 from functools import wraps
 from inspect import getattr_static
 from types import FunctionType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack
 from warnings import warn
 
 from sqlalchemy.exc import SAWarning
 
 from aiosession import aio
 from aiosession.errors import ArgumentError, InvalidRequestError
+from aiosession.session.policy import RetryOptions, retry_policy
 from aiosession.session.query import Query
 from aiosession.session.query import query_class as checked_class
+from aiosession.session.retrying import Retrying
 from aiosession.session.scopes import Scope, Storage, storage
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
@@ -212,6 +215,10 @@ class async_scoped_session(_Proxied, Generic[S]):  # noqa: N801 - the name that 
 
     if not TYPE_CHECKING:
 
+        def retrying(self, **options: Unpack[RetryOptions]) -> Retrying[Any]:
+            """Repeat a unit of work on the session that is the current one when it begins."""
+            return Retrying(lambda: nullcontext(self.registry()), retry_policy(options))
+
         def __contains__(self, instance: object) -> bool:
             return instance in self.registry()
 
@@ -246,7 +253,7 @@ def _attribute(name: str, doc: str | None) -> property:
 def _act_as_session() -> None:
     """Give the registry the public methods and properties of a session."""
     for name in dir(AsyncSession):
-        if name.startswith("_") or name in _OF_THE_SESSION_ALONE:
+        if name.startswith("_") or name in _OF_THE_SESSION_ALONE or name in vars(async_scoped_session):
             continue
         setattr(async_scoped_session, name, _proxy(name, getattr_static(AsyncSession, name)))
 

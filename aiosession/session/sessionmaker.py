@@ -1,8 +1,8 @@
 """How are sessions made alike? `async_sessionmaker` keeps their configuration."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar, cast, overload
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 from typing_extensions import override
 
@@ -12,6 +12,8 @@ from aiosession.events.dispatch import Dispatch, Source, session_classes
 from aiosession.events.listening import Place, register
 from aiosession.session.binds import BindTable
 from aiosession.session.options import option_names, refuse_unknown
+from aiosession.session.policy import RetryOptions, retry_policy
+from aiosession.session.retrying import Retrying
 from aiosession.session.session import AsyncSession
 from aiosession.transaction.bind import Bind
 
@@ -59,6 +61,37 @@ class async_sessionmaker(Generic[S]):  # noqa: N801 - the name that people know
         """Make a session in a transaction: committed at the end of the block, rolled back if it raises; then closed."""
         async with self() as session, session.begin():
             yield session
+
+    def retrying(self, **options: Unpack[RetryOptions]) -> Retrying[S]:
+        """Repeat a unit of work, with a session of its own for each attempt, when it fails through no fault of its own.
+
+        Repeated is what failed by a serialization failure, a deadlock, a lock that was not to be had (errors with
+        ``retryable = True``) or a lost connection, as long as it is known that nothing was committed: never after
+        `CommitOutcomeUnknownError`, `InDoubtError` or `PartialCommitError`. Any other error is raised at once, and the
+        last one as it is, with a note of how many attempts were made.
+
+        As a loop, in which each attempt is a transaction::
+
+            async for attempt in Session.retrying(attempts=5):
+                async with attempt as session:
+                    account = await session.get_one(Account, 1)
+                    account.balance -= 10
+
+        or before a function that takes the session first and is called without it::
+
+            @Session.retrying(attempts=5)
+            async def withdraw(session: AsyncSession, amount: int) -> None: ...
+
+        Args:
+            options: *attempts*, the most there are (5), None for no limit. *timeout*: seconds after which no attempt
+                begins any more. *wait*: seconds after the first attempt (0.05), doubled after each, up to *max_wait*
+                (2.0); with *jitter* (True) a random time up to that, so that those who collided do not do so again.
+                *isolation_level*: of the attempts' transactions. *on*: more exception classes to repeat after,
+                `StaleDataError` for one. *before_sleep*: a function, or an ``async def``, that is called with a
+                `FailedAttempt` before each wait. Retries are logged as ``aiosession.retrying``.
+
+        """
+        return Retrying(cast("Callable[[], AbstractAsyncContextManager[S]]", self), retry_policy(options))
 
     def _merged(self, options: dict[str, Any]) -> dict[str, Any]:
         merged = {**self.kw, **options}

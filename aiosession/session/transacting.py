@@ -1,7 +1,8 @@
 """How is a session's work written and ended? `AsyncSession` has these methods; plain functions do the work."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Self, Unpack
 
 from aiosession.engine.engine import AsyncConnection
 from aiosession.session import transactions
@@ -9,7 +10,9 @@ from aiosession.session.connections import open_connection
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.holding import Holding
 from aiosession.session.options import changed_options
+from aiosession.session.policy import RetryOptions, retry_policy
 from aiosession.session.querying import Options
+from aiosession.session.retrying import Retrying
 from aiosession.transaction.freshness import Freshness, freshness_of
 from aiosession.unit_of_work.plan import FlushPlan
 
@@ -86,6 +89,15 @@ class Transacting(Holding):
     def begin_nested(self) -> AsyncSessionTransaction:
         """Open a savepoint on every bind in use: ``async with session.begin_nested():``, or await it."""
         return AsyncSessionTransaction(self.context, nested=True)
+
+    def retrying(self, **options: Unpack[RetryOptions]) -> Retrying[Self]:
+        """Repeat a unit of work on this session until it is committed, when it fails through no fault of its own.
+
+        ``async for attempt in session.retrying(attempts=5):`` with ``async with attempt:`` in it; each attempt is a
+        transaction, committed at the end of the block. The session may have no transaction in progress and nothing to
+        write. See `async_sessionmaker.retrying`, which gives each attempt a session of its own, for the options.
+        """
+        return Retrying(lambda: nullcontext(self), retry_policy(options))
 
     def in_transaction(self) -> bool:
         """Whether a transaction has begun, be it on the wire or not."""

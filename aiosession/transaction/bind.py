@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeAlias
 
+from aiosession import aio
 from aiosession.drivers.protocol import Answer, Reply, Request, Row, TransactionOptions, TransactionStatus
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
 from aiosession.engine.holding import Asked, Holding
@@ -44,6 +45,7 @@ class BindTransaction:
         "_savepoints",
         "_streams",
         "_transaction",
+        "around",
         "asked",
         "bind",
         "branch",
@@ -80,6 +82,8 @@ class BindTransaction:
         self._connection: EngineConnection | None = None
         self._transaction: AsyncTransaction | None = None
         """The transaction, or savepoint, on a connection of the application's that this one stands for."""
+        self.around: AsyncTransaction | None = None
+        """What was in progress on a connection of the application's when this one joined."""
         self._savepoints: list[str] = []
         self._streams: list[Chunks] = []
         self._number: str | None = None
@@ -134,6 +138,7 @@ class BindTransaction:
                 "a session that commits in two phases begins and ends its transactions itself: bind it to engines. On "
                 "a connection it can only take part in a transaction that somebody else has begun and is going to end"
             )
+        self.around = bind.get_nested_transaction() or bind.get_transaction()
         self._transaction, is_ours = await join(bind, self._join_mode)
         self.is_joined = not is_ours
         try:
@@ -155,6 +160,7 @@ class BindTransaction:
             read_only=asked.read_only or bool(usual.get("read_only")),
             deferrable=asked.deferrable or bool(usual.get("deferrable")),
             write=write,
+            statement_timeout=aio.time_left() if usual.get("statement_deadlines") else None,
         )
 
     # Ending

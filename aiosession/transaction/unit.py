@@ -81,6 +81,7 @@ class SessionTransaction:
 
     __slots__ = (
         "asked",
+        "autocommits",
         "cause",
         "coordinator",
         "interruption",
@@ -109,6 +110,8 @@ class SessionTransaction:
         """What the session has asked last."""
         self.coordinator: Coordinator | None = None
         """Has all databases commit as one; None where each commits by itself."""
+        self.autocommits = False
+        """Something was sent to an engine with AUTOCOMMIT, which no rollback undoes."""
         self.cause: BaseException | None = None
         """Why the level failed."""
         self.interruption: BaseException | None = None
@@ -163,7 +166,10 @@ class SessionTransaction:
             if isinstance(bind, AsyncEngine):
                 level = self.options.isolation_level or bind.isolation_level
                 needs_transaction = self.is_explicit or reads_need_transaction(level)
-                if (pure and not needs_transaction) or level == AUTOCOMMIT:
+                if pure and not needs_transaction:
+                    return BorrowedWire(bind)
+                if level == AUTOCOMMIT:
+                    self.autocommits = True
                     return BorrowedWire(bind)
                 if lone and not (needs_transaction or self.options.read_only or bind.options.get("read_only")):
                     return LoneWire(bind, self.postpone)

@@ -13,6 +13,7 @@ from aiosession import (
     AsyncSession,
     DeclarativeBase,
     Mapped,
+    SerializationError,
     async_sessionmaker,
     events,
     mapped_column,
@@ -222,6 +223,28 @@ async def block(session: AsyncSession, _: object) -> None:
             session.add(Author(name="New too"))
 
 
+async def retried_block(session: AsyncSession, _: object) -> None:
+    async for attempt in session.retrying(wait=0):
+        async with attempt:
+            session.add(Author(name="New"))
+            await session.flush()
+            if attempt.number == 1:
+                raise SerializationError(None, None, RuntimeError("others were in the way"))
+
+
+async def retried_on_sessions_of_its_own(session: AsyncSession, _: object) -> None:
+    @async_sessionmaker(engine_of(session)).retrying(wait=0)
+    async def work(own: AsyncSession) -> None:
+        calls.append(own)
+        own.add(Author(name="New"))
+        await own.flush()
+        if len(calls) == 1:
+            raise SerializationError(None, None, RuntimeError("others were in the way"))
+
+    calls: list[AsyncSession] = []
+    await work()
+
+
 async def joined_block(session: AsyncSession, _: object) -> None:
     async with session.begin():
         session.add(Author(name="New"))
@@ -322,6 +345,8 @@ SCENARIOS: dict[str, tuple[Prepare, Operation]] = {
     "savepoint that fails": (nothing, savepoint_that_fails),
     "transaction block": (nothing, block),
     "joined block": (nothing, joined_block),
+    "retried block": (nothing, retried_block),
+    "retried function": (nothing, retried_on_sessions_of_its_own),
     "block that fails": (nothing, block_that_fails),
     "whole session": (nothing, whole_session),
     "uncommitted session": (nothing, uncommitted_session),
@@ -344,6 +369,8 @@ COMMITS = {
     "savepoint that fails",
     "transaction block",
     "joined block",
+    "retried block",
+    "retried function",
     "whole session",
     "sessionmaker",
     "dependency",

@@ -10,8 +10,10 @@ from aiosession import (
     AsyncScalarResult,
     AsyncSession,
     AsyncSessionTransaction,
+    Attempt,
     Batch,
     DeclarativeBase,
+    FailedAttempt,
     FlushPlan,
     Mapped,
     Mapper,
@@ -19,7 +21,9 @@ from aiosession import (
     Query,
     Reason,
     Result,
+    Retrying,
     ScalarResult,
+    StaleDataError,
     Why,
     async_scoped_session,
     async_sessionmaker,
@@ -124,3 +128,39 @@ async def registry(Session: async_scoped_session[Audited]) -> None:
     assert_type(Session.query(User), Query[User])
     async with Session.scope() as session:
         assert_type(session, Audited)
+
+
+async def retrying(
+    maker: async_sessionmaker[Audited], session: AsyncSession, Session: async_scoped_session[Audited]
+) -> None:
+    assert_type(maker.retrying(attempts=3), Retrying[Audited])
+    async for attempt in maker.retrying(attempts=3, wait=0.1, on=(StaleDataError, LookupError)):
+        assert_type(attempt, Attempt[Audited])
+        async with attempt as fresh:
+            assert_type(fresh, Audited)
+
+    async def hear(failed: FailedAttempt) -> None:
+        assert_type(failed.error, Exception)
+
+    async for mine in session.retrying(before_sleep=hear):
+        async with mine as same:
+            assert_type(same, AsyncSession)
+
+    @maker.retrying(timeout=5)
+    async def transfer(session: Audited, source: int, target: int, *, amount: int = 1) -> str:
+        return f"{source} {target} {amount}"
+
+    assert_type(await transfer(1, 2, amount=3), str)
+    await transfer(1, "2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await transfer(1, 2, 3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+    @Session.retrying()
+    async def count(session: AsyncSession, start: int) -> int:
+        return start
+
+    assert_type(await count(1), int)
+    assert_type(await session.retrying()(count_from)(7), int)
+
+
+async def count_from(session: AsyncSession, start: int) -> int:
+    return start

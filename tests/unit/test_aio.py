@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from aiosession import aio
@@ -353,3 +354,27 @@ async def test_a_cancel_scope_ends_all() -> None:
 
     assert scope.cancelled_caught
     assert ended == [1, 2]
+
+
+def test_deadlines_are_known_without_an_event_loop() -> None:
+    assert aio.time_left() is None
+    with aio.deadline(20), aio.deadline(30):
+        left = aio.time_left()
+        assert left is not None
+        assert 19 < left <= 20
+    assert aio.time_left() is None
+
+
+async def test_a_time_that_is_over_is_never_nothing_which_would_mean_any_time() -> None:
+    with aio.deadline(-5):
+        assert aio.time_left() == 0.001
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        assert aio.time_left() == 0.001
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_a_shielded_block_has_no_deadline_of_those_around_it() -> None:
+    with anyio.fail_after(20), anyio.CancelScope(shield=True):
+        await anyio.lowlevel.checkpoint()
+        assert aio.time_left() is None

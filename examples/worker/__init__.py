@@ -1,0 +1,1 @@
+"""A job queue, a singleton task and an outbox, whose workers may be killed at any moment."""

@@ -1,0 +1,79 @@
+"""How is a job done? Taken, carried out and marked in one transaction: all of it is there, or nothing."""
+
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import select
+
+from aiosession import DatabaseError
+from aiosession.ext.outbox import OutboxSession
+from examples.worker.models import Entry, Job, Sessions, State, milliseconds
+
+
+class TransientError(Exception):
+    """Somebody else's service is away."""
+
+
+async def add(session: OutboxSession, job: Job) -> None:
+    """Do what a job is there for."""
+    session.add(Entry(job_id=job.id, amount=job.amount))
+
+
+async def add_at_the_third_attempt(session: OutboxSession, job: Job) -> None:
+    """Do half of it, and fail twice."""
+    session.add(Entry(job_id=job.id, amount=job.amount))
+    await session.flush()
+    if job.attempts < 2:
+        raise TransientError(f"attempt {job.attempts + 1}")
+
+
+async def never_works(session: OutboxSession, job: Job) -> None:
+    """Do half of it, and fail."""
+    session.add(Entry(job_id=job.id, amount=job.amount))
+    await session.flush()
+    raise ValueError("no one can do this")
+
+
+HANDLERS: dict[str, Callable[[OutboxSession, Job], Awaitable[None]]] = {
+    "add": add,
+    "flaky": add_at_the_third_attempt,
+    "poison": never_works,
+}
+
+
+async def do_next(sessions: Sessions) -> bool:
+    """Do the job whose turn it is; False if there is none. Two workers never get the same one."""
+
+    @sessions.retrying(attempts=50, wait=0.01, max_wait=0.5)
+    async def in_a_transaction(session: OutboxSession) -> bool:
+        job = await take(session)
+        if job is not None:
+            await carry_out(session, job)
+        return job is not None
+
+    return await in_a_transaction()
+
+
+async def take(session: OutboxSession) -> Job | None:
+    """Return the first job that nobody works on, locked until the transaction ends, however it ends."""
+    return await session.scalar(
+        select(Job)
+        .where(Job.state == State.WAITING, Job.run_at <= milliseconds())
+        .order_by(Job.run_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+async def carry_out(session: OutboxSession, job: Job) -> None:
+    """Run a job's handler in a savepoint, so that what a failed one has done is undone and its failure is kept."""
+    try:
+        async with session.begin_nested():
+            await HANDLERS[job.kind](session, job)
+    except DatabaseError:
+        raise  # of the whole transaction: retrying() knows what to do
+    except Exception as error:
+        job.failed(error)
+    else:
+        job.state = State.DONE
+    if job.state != State.WAITING:
+        session.publish({"job": job.id, "state": str(job.state)}, topic="job ended", key=f"job {job.id}")

@@ -1,0 +1,347 @@
+"""Events are delivered at least once, those of a key in order; what fails waits, and what never works is put aside."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from aiosession import ArgumentError, AsyncEngine, DisconnectError, async_sessionmaker, create_async_engine
+from aiosession.ext.outbox import OutboxEvent, OutboxSession
+from tests.workers.outbox_model import Base, Maker, Received, outbox, rows
+
+
+@pytest.fixture
+async def maker(engine: AsyncEngine) -> Maker:
+    async with engine.begin() as connection:
+        await connection.create_all(Base.metadata)
+    return async_sessionmaker(engine, class_=OutboxSession, outbox=outbox)
+
+
+async def publish(maker: Maker, *payloads: str, key: str | None = None) -> None:
+    async with maker.begin() as session:
+        for payload in payloads:
+            session.publish(payload, topic="letters", key=key)
+
+
+async def state(engine: AsyncEngine) -> list[tuple[Any, ...]]:
+    """Return what waits: payload, failures, last error, and whether it was given up."""
+    table = outbox.table.c
+    async with engine.connect() as connection:
+        found = await connection.execute(
+            select(table.payload, table.attempts, table.last_error, table.dead_at).order_by(table.position)
+        )
+        return [(row.payload, row.attempts, row.last_error, row.dead_at is not None) for row in found]
+
+
+async def make_due(engine: AsyncEngine) -> None:
+    """Let the time pass for which events wait."""
+    past = datetime.now(UTC) - timedelta(hours=1)
+    async with engine.begin() as connection:
+        await connection.execute(update(outbox.table).values(available_at=past))
+
+
+async def test_what_is_delivered_is_gone(maker: Maker, engine: AsyncEngine, observer: AsyncEngine) -> None:
+    received = Received()
+    await publish(maker, "a", "b", "c")
+
+    assert await outbox.relay(engine, received, batch=2).drain() == 3
+    assert received.payloads == ["a", "b", "c"]
+    assert await rows(observer) == []
+
+
+async def test_a_failed_event_waits_and_says_why(maker: Maker, engine: AsyncEngine, observer: AsyncEngine) -> None:
+    received = Received(fails=lambda event: event.payload == "b" and event.attempt < 3)
+    relay = outbox.relay(engine, received, backoff=3600, max_backoff=3600)
+    await publish(maker, "a", "b", "c")
+
+    assert await relay.drain() == 2
+    assert await state(observer) == [("b", 1, "ConnectionError('no one takes b')", False)]
+    assert await relay.drain() == 0
+    await make_due(observer)
+    assert await relay.drain() == 0
+    await make_due(observer)
+    assert await relay.drain() == 1
+    assert received.payloads == ["a", "c", "b"]
+    assert [event.attempt for event in received.tried if event.payload == "b"] == [1, 2, 3]
+    assert len({event.id for event in received.tried}) == 3
+
+
+async def test_a_failed_event_holds_back_what_follows_it_under_the_same_key(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received = Received(fails=lambda event: event.payload == "1b" and event.attempt == 1)
+    relay = outbox.relay(engine, received, backoff=3600, max_backoff=3600)
+    await publish(maker, "1a", "1b", "1c", key="one")
+    await publish(maker, "2a", "2b", key="two")
+    await publish(maker, "1d", key="one")
+
+    await relay.drain()
+    assert received.payloads == ["1a", "2a", "2b"]
+    await publish(maker, "1e", key="one")
+    await relay.drain()
+    assert await rows(observer) == ["1b", "1c", "1d", "1e"]
+    await make_due(observer)
+    await relay.drain()
+    assert received.payloads == ["1a", "2a", "2b", "1b", "1c", "1d", "1e"]
+
+
+async def test_what_never_works_is_put_aside_and_holds_nothing_back_any_more(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received = Received(fails=lambda event: event.payload == "bad")
+    relay = outbox.relay(engine, received, attempts=3, backoff=0)
+    await publish(maker, "bad", "good", key="one")
+
+    assert await relay.drain() == 1
+    assert received.payloads == ["good"]
+    assert await state(observer) == [("bad", 3, "ConnectionError('no one takes bad')", True)]
+    assert await relay.drain() == 0
+    assert len(received.tried) == 4
+
+
+async def test_a_dead_letter_can_be_revived_by_sql(maker: Maker, engine: AsyncEngine) -> None:
+    received = Received(fails=lambda event: event.attempt == 1 and len(received.tried) == 1)
+    relay = outbox.relay(engine, received, attempts=1)
+    await publish(maker, "a")
+    await relay.drain()
+
+    async with engine.begin() as connection:
+        await connection.execute(update(outbox.table).values(dead_at=None, attempts=0))
+
+    assert await relay.drain() == 1
+
+
+async def test_a_delayed_event_waits_and_so_does_its_key(maker: Maker, engine: AsyncEngine) -> None:
+    received = Received()
+    relay = outbox.relay(engine, received)
+    async with maker.begin() as session:
+        session.publish("first", topic="letters", key="one")
+        session.publish("later", topic="letters", key="one", delay=3600)
+        session.publish("last", topic="letters", key="one")
+        session.publish("other", topic="letters", delay=3600)
+
+    await relay.drain()
+    assert received.payloads == ["first"]
+    await make_due(engine)
+    await relay.drain()
+    assert sorted(map(str, received.payloads)) == ["first", "last", "later", "other"]
+    assert received.payloads.index("later") < received.payloads.index("last")
+
+
+# Several relays
+
+
+async def test_a_batch_is_kept_from_other_relays(maker: Maker, engine: AsyncEngine, observer: AsyncEngine) -> None:
+    first, second = Received(), Received()
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(_event: OutboxEvent) -> None:
+        entered.set()
+        await go.wait()
+
+    first.before = wait
+    await publish(maker, "a", "b", key="one")
+    await publish(maker, "c")
+    task = asyncio.create_task(outbox.relay(engine, first).drain())
+    await entered.wait()
+    await publish(maker, "d", key="one")
+    await publish(maker, "e")
+
+    assert await outbox.relay(observer, second).drain() == 1
+    go.set()
+    await task
+    assert second.payloads == ["e"]
+    assert first.payloads == ["a", "b", "c", "d"]
+
+
+async def test_many_relays_deliver_each_event_once_and_keys_in_order(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received = Received()
+
+    async def give_way(_event: OutboxEvent) -> None:
+        await asyncio.sleep(0)
+
+    received.before = give_way
+    for number in range(10):
+        async with maker.begin() as session:
+            for key in "abcdef":
+                session.publish(number, topic="counted", key=key)
+    relays = [outbox.relay(each, received, batch=4) for each in (engine, observer, engine)]
+
+    while await rows(observer):
+        await asyncio.gather(*(relay.drain() for relay in relays))
+
+    for key in "abcdef":
+        assert [event.payload for event in received.events if event.key == key] == list(range(10))
+
+
+# When a relay ends
+
+
+async def test_a_relay_that_dies_between_handler_and_mark_delivers_again(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Received(), Received()
+    dying = outbox.relay(engine, first)
+    await publish(maker, "a", "b", key="one")
+
+    async def die(*_args: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(dying, "_settle", die)
+    with pytest.raises(SystemExit):
+        await dying.drain()
+
+    assert first.payloads == ["a", "b"]
+    assert await outbox.relay(observer, second).drain() == 0
+    await make_due(observer)
+    assert await outbox.relay(observer, second).drain() == 2
+    assert [event.id for event in second.events] == [event.id for event in first.events]
+
+
+@pytest.mark.parametrize("cancel", ["task", "stop"])
+async def test_a_relay_that_is_ended_notes_what_it_delivered_and_gives_back_the_rest(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, cancel: str
+) -> None:
+    received, other = Received(), Received()
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(event: OutboxEvent) -> None:
+        if event.payload == "b":
+            entered.set()
+            await go.wait()
+
+    received.before = wait
+    relay = outbox.relay(engine, received)
+    await publish(maker, "a", "b", "c")
+    task = asyncio.create_task(relay.run())
+    await entered.wait()
+    if cancel == "task":
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        left = [("b", 0, None, False), ("c", 0, None, False)]
+    else:
+        relay.stop()
+        go.set()
+        await task
+        left = [("c", 0, None, False)]
+
+    assert await state(observer) == left
+    assert await outbox.relay(observer, other).drain() == len(left)
+
+
+async def test_a_handler_that_takes_longer_than_the_lease_is_broken_off_and_has_failed(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received = Received()
+
+    async def wait(event: OutboxEvent) -> None:
+        if event.payload == "slow":
+            await asyncio.Event().wait()
+
+    received.before = wait
+    await publish(maker, "slow", "next", key="one")
+    await outbox.relay(engine, received, lease=0.4, attempts=1).drain()
+
+    assert received.payloads == ["next"]
+    assert await state(observer) == [("slow", 1, "broken off: it took too long for lease=0.4 seconds", True)]
+
+
+async def test_what_cannot_be_begun_within_the_lease_is_given_back(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received, other = Received(), Received()
+    relay = outbox.relay(engine, received, lease=0)
+    await publish(maker, "a", "b")
+
+    batch = await relay._deliver()
+
+    assert (len(batch.events), received.payloads) == (2, [])
+    assert await state(observer) == [("a", 0, None, False), ("b", 0, None, False)]
+    assert await outbox.relay(observer, other).drain() == 2
+
+
+async def test_a_running_relay_delivers_what_comes_and_stops_when_told(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received = Received()
+    got: asyncio.Queue[object] = asyncio.Queue()
+
+    async def tell(event: OutboxEvent) -> None:
+        got.put_nowait(event.payload)
+
+    received.before = tell
+    relay = outbox.relay(engine, received, every=0.01)
+    task = asyncio.create_task(relay.run())
+    for payload in "abc":
+        await publish(maker, payload)
+        assert await got.get() == payload
+    relay.stop()
+    await task
+
+    assert await rows(observer) == []
+
+
+async def test_a_running_relay_outlives_a_database_that_is_away(
+    maker: Maker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = Received()
+    relay = outbox.relay(engine, received, every=0)
+    deliver: Callable[[], Awaitable[Any]] = relay._deliver
+    failures = [DisconnectError("SELECT", None, RuntimeError("gone"))]
+
+    async def unreliable() -> Any:
+        if failures:
+            raise failures.pop()
+        return await deliver()
+
+    async def stop(_event: OutboxEvent) -> None:
+        relay.stop()
+
+    monkeypatch.setattr(relay, "_deliver", unreliable)
+    received.before = stop
+    await publish(maker, "a")
+    await relay.run()
+
+    assert received.payloads == ["a"]
+
+
+async def test_a_handler_may_be_a_plain_function(maker: Maker, engine: AsyncEngine) -> None:
+    received: list[OutboxEvent] = []
+    await publish(maker, "a")
+
+    assert await outbox.relay(engine, received.append).drain() == 1
+    assert [event.payload for event in received] == ["a"]
+
+
+async def test_a_relay_can_be_given_what_makes_sessions(maker: Maker, engine: AsyncEngine) -> None:
+    received = Received()
+    await publish(maker, "a")
+
+    assert await outbox.relay(maker, received).drain() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 0}, "batch is a whole number from 1"),
+        ({"attempts": "3"}, "attempts is a whole number from 1"),
+        ({"every": -1}, "every is a number of seconds"),
+        ({"interval": 1}, "a relay has the options batch, every, .* but not interval"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        outbox.relay(create_async_engine("sqlite://"), Received(), **options)
+
+
+def test_a_relay_needs_an_engine_and_a_handler() -> None:
+    with pytest.raises(ArgumentError, match="a relay needs the engine of its outbox"):
+        outbox.relay(async_sessionmaker(), Received())
+    with pytest.raises(ArgumentError, match="handler is a function that takes an event"):
+        outbox.relay(create_async_engine("sqlite://"), 5)  # type: ignore[arg-type]
