@@ -347,8 +347,9 @@ class SessionContext:
         """Raise `ResourceClosedError` if the session is closed."""
         if self.closed:
             raise ResourceClosedError(
-                "this session is closed; make a new one, or call `await session.reset()` instead of close() "
-                "to use a session again"
+                "this session is closed, with its block or with the request that it was for; make a new one (a "
+                "background task opens its own: `async with sessions() as session:`), or call `await session.reset()` "
+                "instead of close() to use a session again"
             )
 
 
