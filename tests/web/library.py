@@ -8,7 +8,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import ForeignKey, String, select, text
-from starlette.requests import HTTPConnection
+from starlette.requests import Request
 
 from aiosession import AsyncEngine, AsyncSession, DeclarativeBase, Mapped, mapped_column, relationship
 from aiosession.ext.fastapi import (
@@ -84,10 +84,6 @@ async def same_session(session: SessionDep) -> AsyncSession:
     return session
 
 
-async def connection_of(connection: HTTPConnection) -> HTTPConnection:
-    return connection
-
-
 def make_app(sessions: Any, engine: AsyncEngine, seen: Seen, *, problems: bool = True, **options: Any) -> FastAPI:
     """Make the service."""
     app = FastAPI()
@@ -95,7 +91,7 @@ def make_app(sessions: Any, engine: AsyncEngine, seen: Seen, *, problems: bool =
     if problems:
         add_problem_handlers(app)
     app.add_route("/health", health(engine, timeout=1.0))
-    for add in (add_writing, add_failing, add_late):
+    for add in (add_writing, add_failing, add_background, add_streams):
         add(app, sessions, seen)
     return app
 
@@ -166,7 +162,7 @@ def add_failing(app: FastAPI, sessions: Any, seen: Seen) -> None:
         return "done"
 
 
-def add_late(app: FastAPI, sessions: Any, seen: Seen) -> None:
+def add_background(app: FastAPI, sessions: Any, seen: Seen) -> None:
     async def use(what: Callable[[], Any]) -> None:
         try:
             await what()
@@ -179,8 +175,8 @@ def add_late(app: FastAPI, sessions: Any, seen: Seen) -> None:
         return "started"
 
     @app.post("/task-asks-late")
-    async def task_asks_late(background: BackgroundTasks, connection: Any = Depends(connection_of)) -> str:
-        background.add_task(use, lambda: get_session(connection))
+    async def task_asks_late(background: BackgroundTasks, request: Request) -> str:
+        background.add_task(use, lambda: get_session(request))
         return "started"
 
     @app.post("/task-of-its-own/{name}")
@@ -192,6 +188,8 @@ def add_late(app: FastAPI, sessions: Any, seen: Seen) -> None:
         background.add_task(work)
         return "started"
 
+
+def add_streams(app: FastAPI, sessions: Any, seen: Seen) -> None:
     @app.get("/stream")
     async def stream(session: StreamSessionDep, per: int = 1) -> StreamingResponse:
         seen.sessions.append(session)

@@ -81,7 +81,7 @@ async def test_a_response_can_be_streamed_out_of_the_database(
 
     answer = await client.get("/stream")
 
-    assert answer.text.split() == "Dick Le Guin Lem".split()
+    assert answer.text.split() == ["Dick", "Le", "Guin", "Lem"]
     assert not engine.pool.status().holders
     (session,) = seen.sessions
     assert not session.in_transaction()

@@ -19,7 +19,6 @@ from aiosession import (
     UnmappedError,
     aliased,
     attribute_keyed_dict,
-    column_property,
     mapped_column,
     relationship,
 )
@@ -342,7 +341,11 @@ class WrongPath(Out):
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: load_options(Page, Person), ArgumentError, "Page.total has no counterpart in Person.*model of its items"),
+        (
+            lambda: load_options(Page, Person),
+            ArgumentError,
+            "Page.total has no counterpart in Person.*model of its items",
+        ),
         (lambda: load_options(Misspelt, Person), ArgumentError, "Missspelt2.nmae .* in Pet.*'name'"),
         (lambda: load_options(WrongPath, Person), ArgumentError, "WrongPath.country_name reads 'nome' of Country"),
         (lambda: load_options(Missing | Page, Person), ArgumentError, "Missing.nothing_like_it"),

@@ -173,7 +173,7 @@ async def test_a_database_that_is_down_at_the_start_is_used_as_soon_as_it_is_bac
         await engine.dispose()
         await asyncio.to_thread(cluster.kill)
         app = make_app(async_sessionmaker(engine), engine, Seen())
-        app.router.lifespan_context = lifespan(engine)  # type: ignore[assignment]
+        app.router.lifespan_context = lifespan(engine)
         async with asking(app) as (client, _):
             away = [await client.get("/authors"), await client.post("/unflushed/Lem"), await client.get("/health")]
             await asyncio.to_thread(cluster.start)
@@ -326,7 +326,11 @@ async def test_nothing_of_sql_or_values_reaches_the_client(app: FastAPI) -> None
         answer = await client.post("/unflushed/Lem")
 
     shown = answer.text.casefold()
-    assert not [word for word in ("insert", "lem'", "author.", "sql", "constraint") if word in shown.replace("/unflushed/lem", "")]
+    assert not [
+        word
+        for word in ("insert", "lem'", "author.", "sql", "constraint")
+        if word in shown.replace("/unflushed/lem", "")
+    ]
 
 
 async def test_a_stream_can_be_cancelled_and_the_next_request_gets_the_connection(

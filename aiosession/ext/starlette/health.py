@@ -18,8 +18,8 @@ def health(
     """Return an endpoint that answers 200 if all databases do, else 503.
 
     ``app.add_route("/health", health(engine))``, in Starlette and in FastAPI. Each database is asked for ``SELECT 1``.
-    The answer is JSON: ``status`` (``"up"`` or ``"down"``) and ``databases`` with the ``status`` of each, ``seconds`` or
-    the class of the ``error``, and the figures of its ``pool``. Nothing in it names a host, a user or a statement.
+    The answer is JSON: ``status`` (``"up"`` or ``"down"``), and ``databases`` with the ``status`` of each, ``seconds``
+    or the class of the ``error``, and the figures of its ``pool``. Nothing in it names a host, a user or a statement.
 
     Args:
         engines: One engine, or several with names to call them by in the answer.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -127,8 +127,9 @@ def add_problem_handlers(app: Starlette, *, retry_after: int = 1) -> None:
         retry_after: Seconds that a client is told to wait where trying again may help.
 
     """
+    handler: Any = partial(_answer, retry_after=retry_after)
     for error in _PROBLEMS:
-        app.exception_handlers.setdefault(error, partial(_answer, retry_after=retry_after))
+        app.exception_handlers.setdefault(error, handler)
 
 
 async def _answer(connection: HTTPConnection, error: Exception, *, retry_after: int) -> JSONResponse | None:
