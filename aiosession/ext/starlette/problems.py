@@ -75,8 +75,8 @@ _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
         ForeignKeyViolationError: Problem(
             409, "reference", "It refers to something that does not exist, or something else still refers to it."
         ),
-        NotNullViolationError: Problem(422, "missing", "A value that is needed is missing."),
-        CheckViolationError: Problem(422, "rule", "A value, or several together, are against a rule of the data."),
+        NotNullViolationError: Problem(409, "missing", "A value that is needed is missing."),
+        CheckViolationError: Problem(409, "rule", "A value, or several together, are against a rule of the data."),
         IntegrityError: Problem(409, "conflict", "The change does not fit the data that is there."),
         DataError: Problem(422, "value", "A value is of the wrong kind, too long or out of range."),
         StaleDataError: Problem(
@@ -103,9 +103,9 @@ def problem_of(error: BaseException) -> Problem | None:
     error                                                                   status  Retry-After
     ======================================================================  ======  ============
     `NoResultFound`, `ObjectNotFoundError`                                  404
-    `UniqueViolationError`, `ForeignKeyViolationError`, `IntegrityError`    409
+    `IntegrityError`: unique, foreign key, not null, check                  409
     `StaleDataError`, `StaleVersionError`                                   409
-    `NotNullViolationError`, `CheckViolationError`, `DataError`             422
+    `DataError`                                                             422
     `SerializationError`, `DeadlockError`, `LockNotAvailableError`          503     yes
     `PoolTimeoutError`, `DisconnectError`                                   503     yes
     `StatementTimeoutError`                                                 504
