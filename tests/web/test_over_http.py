@@ -270,6 +270,31 @@ async def test_a_client_who_leaves_during_a_flush_rolls_back(
         await nothing_is_left(engine, observer)
 
 
+@pytest.mark.without("sqlite", reason="a writer keeps all others out")
+@pytest.mark.without("mariadb", reason="it does not tell who waits for what")
+async def test_a_task_left_behind_that_uses_the_session_is_an_error_and_leaves_nothing_either(
+    app: FastAPI, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    left: list[asyncio.Task[None]] = []
+
+    @app.post("/leave-behind")
+    async def leave_behind(session: SessionDep) -> str:
+        session.add(Author(name="Lem"))
+        left.append(asyncio.create_task(session.flush()))
+        await until_it_waits(observer)
+        return "done"
+
+    async with asking(app) as (client, served):
+        async with taken(observer, "Lem"):
+            answer = await client.post("/leave-behind")
+        await left[0]
+        await served.quiet()
+        await until(lambda: not engine.pool.status().holders)
+
+        await nothing_is_left(engine, observer)
+        assert (answer.status_code, await names(observer)) == (500, [])
+
+
 @pytest.mark.without("sqlite", reason="transactions that write come one after the other")
 @pytest.mark.without("mariadb", reason="it waits for locks instead")
 async def test_a_commit_that_cannot_be_serialized_asks_to_come_back(

@@ -92,14 +92,15 @@ class AsyncSessionMiddleware:
         app = scope.get("app")
         exchange = _Exchange(unit, receive, send, self._commit_on, notices_leaving=self._rolls_back_for_nobody)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
-        except Exception:
-            if exchange.replaced is None:
-                raise
+            try:
+                await self.app(scope, exchange.receive, exchange.send)
+            except Exception:
+                if exchange.replaced is None:
+                    raise
+            if exchange.replaced is not None and exchange.replaced.error is not None:
+                await _answer_error(exchange.replaced.error, (scope.get("app"), app), scope, exchange.receive, send)
         finally:
             await unit.close()
-        if exchange.replaced is not None and exchange.replaced.error is not None:
-            await _answer_error(exchange.replaced.error, (scope.get("app"), app), scope, exchange.receive, send)
 
 
 class _ReplacedError(Exception):

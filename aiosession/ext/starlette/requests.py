@@ -1,5 +1,6 @@
 """Which sessions does a request have? One that ends before the response starts, and those that live as long as it."""
 
+import asyncio
 import logging
 from collections.abc import Callable, MutableMapping
 from contextlib import AsyncExitStack
@@ -7,11 +8,16 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
-from aiosession import AsyncSession, InvalidRequestError, ResourceClosedError, async_scoped_session
+from aiosession import AsyncSession, ConcurrentUseError, InvalidRequestError, ResourceClosedError, async_scoped_session
 
 SCOPE_KEY: Final = "aiosession"
 """Where an ASGI scope has the `RequestSessions`, by the names of their middlewares."""
 DEFAULT: Final = "default"
+
+_PAUSE: Final = 0.1
+"""Seconds until it is tried again to close a session that is in use."""
+_closing: Final[set[asyncio.Task[None]]] = set()
+"""The event loop itself holds its tasks weakly only."""
 
 _LOG: Final = logging.getLogger("aiosession.web")
 
@@ -74,26 +80,38 @@ class RequestSessions:
             self.sessions.registry.end(self._opened[0])  # type: ignore[attr-defined]
         self._session = None
         if session is not None:
-            await self._close([session])
+            await self._close(session)
 
     async def close(self) -> None:
-        """Close all sessions of the request."""
+        """Close all sessions of the request; one that a task left behind still uses is closed as soon as it is free."""
         try:
             await self.end()
         finally:
             if self._opened is not None:
                 self.sessions.registry.close(*self._opened)  # type: ignore[attr-defined]
             extra, self._extra = self._extra, []
-            if extra:
-                await self._close(extra)
-
-    async def _close(self, sessions: list[AsyncSession]) -> None:
-        try:
             async with AsyncExitStack() as stack:
-                for session in sessions:
-                    stack.push_async_callback(session.close)
+                for session in extra:
+                    stack.push_async_callback(self._close, session)
+
+    async def _close(self, session: AsyncSession) -> None:
+        try:
+            await session.close()
+        except ConcurrentUseError as error:
+            _LOG.warning("a session of %s is closed later: %s", self.what, error)
+            task = asyncio.create_task(self._close_later(session))
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
         except Exception:
             _LOG.exception("a session of %s could not be closed", self.what)
+
+    async def _close_later(self, session: AsyncSession) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE)
+            try:
+                return await session.close()
+            except ConcurrentUseError:
+                continue
 
 
 def sessions_of(connection: HTTPConnection | MutableMapping[str, Any], name: str = DEFAULT) -> RequestSessions:
