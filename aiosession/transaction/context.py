@@ -319,6 +319,11 @@ class SessionContext:
         workspace = self.workspace
         return bool(workspace.new or workspace.dirty or workspace.deleted)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a commit has anything to keep: changes in memory, or a transaction that has begun on a database."""
+        return self.has_changes or (self.level is not None and bool(self.level.shares))
+
     async def autoflush(self) -> None:
         """Write pending changes, if the session does that before queries."""
         if self.autoflushes and self.has_changes:

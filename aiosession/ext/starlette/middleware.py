@@ -157,7 +157,7 @@ class _Exchange:
             await self._unit.end()
 
     async def _commit(self, session: AsyncSession) -> None:
-        if self._notices_leaving and await self._is_client_gone():
+        if self._notices_leaving and session.context.has_work and await self._is_client_gone():
             self.replaced = _ReplacedError(None)
             return
         try:
