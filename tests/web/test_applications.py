@@ -341,7 +341,8 @@ def test_a_websocket_has_a_session_that_its_handler_commits(browser: TestClient,
 
 
 def test_a_websocket_whose_client_leaves_rolls_back(browser: TestClient, ended: list[AsyncSession]) -> None:
-    with browser.websocket_connect("/chat") as socket:
+    # what the handler raises when its client has left may reach the test, or come too late for that
+    with suppress(WebSocketDisconnect), browser.websocket_connect("/chat") as socket:
         socket.receive_text()
         socket.send_text("draft")
         socket.receive_text()

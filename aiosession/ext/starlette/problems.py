@@ -99,18 +99,16 @@ _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
 def problem_of(error: BaseException) -> Problem | None:
     """Return what is answered for an error; None for what is a mistake in the application, which is its 500.
 
-    ======================================================================  ======  ============
-    error                                                                   status  Retry-After
-    ======================================================================  ======  ============
-    `NoResultFound`, `ObjectNotFoundError`                                  404
-    `IntegrityError`: unique, foreign key, not null, check                  409
-    `StaleDataError`, `StaleVersionError`                                   409
-    `DataError`                                                             422
-    `SerializationError`, `DeadlockError`, `LockNotAvailableError`          503     yes
-    `PoolTimeoutError`, `DisconnectError`                                   503     yes
-    `StatementTimeoutError`                                                 504
-    `CommitOutcomeUnknownError`, `InDoubtError`, `PartialCommitError`       500     never
-    ======================================================================  ======  ============
+    | error | status | Retry-After |
+    |---|---|---|
+    | `NoResultFound`, `ObjectNotFoundError` | 404 | |
+    | `IntegrityError`: unique, foreign key, not null, check | 409 | |
+    | `StaleDataError`, `StaleVersionError` | 409 | |
+    | `DataError` | 422 | |
+    | `SerializationError`, `DeadlockError`, `LockNotAvailableError` | 503 | yes |
+    | `PoolTimeoutError`, `DisconnectError` | 503 | yes |
+    | `StatementTimeoutError` | 504 | |
+    | `CommitOutcomeUnknownError`, `InDoubtError`, `PartialCommitError` | 500 | never |
     """
     return next((_PROBLEMS[each] for each in type(error).__mro__ if each in _PROBLEMS), None)
 
