@@ -38,6 +38,10 @@ class SessionRegistry(Generic[S]):
         if scope is None:
             scope = Scope(aio.users_place(), is_explicit=False)
             self._storage.put(scope)
+        return self.session_of(scope, options)
+
+    def session_of(self, scope: Scope[S], options: dict[str, Any]) -> S:
+        """Return the session of *scope*; make one, with *options*, if it has none yet."""
         scope.check()
         session = scope.session
         if session is None:
@@ -77,19 +81,25 @@ class SessionRegistry(Generic[S]):
             self._storage.put(None)
         return scope.take()
 
-    def open(self, options: dict[str, Any]) -> tuple[Scope[S], Scope[S] | None]:
-        """Begin a scope with a session of its own; return it, and the one around it."""
+    def open(self, owner: str = "") -> tuple[Scope[S], Scope[S] | None]:
+        """Begin a scope whose session is made when it is first asked for; return it, and the one around it.
+
+        *owner* is what messages call that which the scope is for, in the place of where it was opened.
+        """
         around = self._storage.get()
-        scope: Scope[S] = Scope(aio.users_place(), is_explicit=True)
-        scope.session = self._make(**options)
+        scope: Scope[S] = Scope(aio.users_place(), is_explicit=True, owner=owner)
         self._storage.put(scope)
         return scope, around
 
-    def close(self, scope: Scope[S], around: Scope[S] | None) -> S | None:
-        """End a scope; return the session that is left to be closed."""
+    def end(self, scope: Scope[S]) -> S | None:
+        """End a scope wherever it is seen; return the session that is left to be closed."""
         scope.is_over = True
-        self._storage.put(around)
         return scope.take()
+
+    def close(self, scope: Scope[S], around: Scope[S] | None) -> S | None:
+        """End a scope and go back to the one around it; return the session that is left to be closed."""
+        self._storage.put(around)
+        return self.end(scope)
 
 
 class SessionScope(Generic[S]):
@@ -106,8 +116,12 @@ class SessionScope(Generic[S]):
     async def __aenter__(self) -> S:
         if self._scope is not None:
             raise InvalidRequestError("this scope has been opened already; call scope() again")
-        self._scope, self._around = self._registry.open(self._options)
-        return self._registry()
+        scope, around = self._scope, self._around = self._registry.open()
+        try:
+            return self._registry.session_of(scope, self._options)
+        except BaseException:
+            self._registry.close(scope, around)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -21,14 +21,15 @@ S = TypeVar("S", bound=AsyncSession)
 class Scope(Generic[S]):
     """A request, a job, a task, or whatever else has one session."""
 
-    __slots__ = ("__weakref__", "_place", "_task", "_task_name", "is_explicit", "is_over", "session")
+    __slots__ = ("__weakref__", "_owner", "_place", "_task", "_task_name", "is_explicit", "is_over", "session")
 
-    def __init__(self, place: aio.Place, *, is_explicit: bool) -> None:
+    def __init__(self, place: aio.Place, *, is_explicit: bool, owner: str = "") -> None:
         self.session: S | None = None
         self.is_explicit: Final = is_explicit
         """Opened as a block, which closes the session at its end."""
         self.is_over = False
         self._place: Final = place
+        self._owner: Final = owner
         task = aio.current_task()
         self._task: Final = None if task is None else weakref.ref(task)
         self._task_name: Final = aio.task_name()
@@ -47,9 +48,10 @@ class Scope(Generic[S]):
     def check(self) -> None:
         """Raise `ResourceClosedError` if the block has ended."""
         if self.is_over:
+            opened = self._owner or f"the scope that was opened at {self._place.describe()} in {self._task_name}"
             raise ResourceClosedError(
-                f"the scope that was opened at {self._place.describe()} in {self._task_name} has ended, and its "
-                f"session is closed; a task that outlives it opens one of its own: `async with Session.scope():`"
+                f"{opened} has ended, and its session is closed; a task that outlives it opens one of its own: "
+                f"`async with Session.scope():`"
             )
 
     def __del__(self) -> None:

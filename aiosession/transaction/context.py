@@ -334,6 +334,11 @@ class SessionContext:
         workspace = self.workspace
         return bool(workspace.new or workspace.dirty or workspace.deleted)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a commit has anything to keep: changes in memory, or a transaction that has begun on a database."""
+        return self.has_changes or (self.level is not None and bool(self.level.shares))
+
     async def autoflush(self) -> None:
         """Write pending changes, if the session does that before queries."""
         if self.autoflushes and self.has_changes:
@@ -362,8 +367,9 @@ class SessionContext:
         """Raise `ResourceClosedError` if the session is closed."""
         if self.closed:
             raise ResourceClosedError(
-                "this session is closed; make a new one, or call `await session.reset()` instead of close() "
-                "to use a session again"
+                "this session is closed, with its block or with the request that it was for; make a new one (a "
+                "background task opens its own: `async with sessions() as session:`), or call `await session.reset()` "
+                "instead of close() to use a session again"
             )
 
 

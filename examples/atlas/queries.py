@@ -1,4 +1,4 @@
-"""What does the service ask the database? Every statement of the atlas, each with the relations its answer shows."""
+"""What does the service ask the database? Every statement of the atlas; each loads what its answer shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
-from aiosession import AsyncSession, joinedload, selectinload
+from aiosession import AsyncSession, Load
+from aiosession.ext.fastapi import load_options
+from examples.atlas import schemas
 from examples.atlas.models import Airport, Country, Subdivision, TimeZone
 
-AIRPORT_ITEM = (joinedload(Airport.country), joinedload(Airport.subdivision))
-AIRPORT_DETAIL = (*AIRPORT_ITEM, joinedload(Airport.time_zone), selectinload(Airport.transfers))
+COUNTRY_ITEM = load_options(schemas.CountryItem, Country)
+COUNTRY_DETAIL = load_options(schemas.CountryDetail, Country)
+SUBDIVISION_DETAIL = load_options(schemas.SubdivisionDetail, Subdivision)
+AIRPORT_ITEM = load_options(schemas.AirportItem, Airport)
+AIRPORT_DETAIL = load_options(schemas.AirportDetail, Airport)
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Listing:
 
 
 async def page(
-    session: AsyncSession, statement: Select[Any], *, limit: int, offset: int, options: Sequence[Any] = ()
+    session: AsyncSession, statement: Select[Any], options: Sequence[Load], *, limit: int, offset: int
 ) -> Listing:
     """Count what *statement* selects and load one page of it."""
     total = await session.scalar(select(func.count()).select_from(statement.order_by(None).subquery()))
@@ -39,15 +44,12 @@ def countries() -> Select[Country]:
 
 async def country(session: AsyncSession, code: str) -> Country | None:
     """Return one country with its time zones and subdivisions."""
-    return await session.get(
-        Country, code, options=[selectinload(Country.time_zones), selectinload(Country.subdivisions)]
-    )
+    return await session.get(Country, code, options=COUNTRY_DETAIL)
 
 
 async def subdivision(session: AsyncSession, code: str) -> Subdivision | None:
     """Return one subdivision with what is around it and inside it."""
-    options = [joinedload(Subdivision.country), joinedload(Subdivision.parent), selectinload(Subdivision.children)]
-    return await session.get(Subdivision, code, options=options)
+    return await session.get(Subdivision, code, options=SUBDIVISION_DETAIL)
 
 
 async def count_airports(session: AsyncSession, subdivision_code: str) -> int:

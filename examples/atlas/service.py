@@ -1,25 +1,14 @@
-"""How does the atlas answer HTTP? One session per request; the answers are read from entities."""
+"""How does the atlas answer HTTP? A session per request, committed before its answer, which is read from entities."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, Never
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, status
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Response, status
 
 from aiosession import AsyncEngine, AsyncSession, async_sessionmaker
-from aiosession.errors import IntegrityError, UniqueViolationError
+from aiosession.ext.fastapi import AsyncSessionMiddleware, SessionDep, add_problem_handlers, health, lifespan
 from examples.atlas import queries, schemas
 from examples.atlas.models import Airport, Country, Subdivision, Transfer
 
-
-async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """Open a session for one request."""
-    async with request.app.state.sessions() as session:
-        yield session
-
-
-Session = Annotated[AsyncSession, Depends(get_session)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Offset = Annotated[int, Query(ge=0)]
 Countries = schemas.Page[schemas.CountryItem]
@@ -33,34 +22,30 @@ router = APIRouter()
 
 def create_app(engine: AsyncEngine) -> FastAPI:
     """Make the service over *engine*; it disposes of the engine when it stops."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.sessions = async_sessionmaker(engine)
-        yield
-        await engine.dispose()
-
-    app = FastAPI(title="Atlas", summary="The world's airports", lifespan=lifespan)
-    app.add_exception_handler(IntegrityError, refuse_conflict)
+    app = FastAPI(title="Atlas", summary="The world's airports", lifespan=lifespan(engine))
+    app.add_middleware(AsyncSessionMiddleware, sessions=async_sessionmaker(engine))
+    add_problem_handlers(app)
+    app.add_route("/health", health(engine))
     app.include_router(router)
     return app
 
 
 @router.get("/countries")
-async def list_countries(session: Session, limit: Limit = 50, offset: Offset = 0) -> Countries:
+async def list_countries(session: SessionDep, limit: Limit = 50, offset: Offset = 0) -> Countries:
     """List the countries, page by page."""
-    return Countries.model_validate(await queries.page(session, queries.countries(), limit=limit, offset=offset))
+    listing = await queries.page(session, queries.countries(), queries.COUNTRY_ITEM, limit=limit, offset=offset)
+    return Countries.model_validate(listing)
 
 
 @router.get("/countries/{code}", response_model=schemas.CountryDetail, responses=NOT_FOUND)
-async def show_country(code: str, session: Session) -> Country:
+async def show_country(code: str, session: SessionDep) -> Country:
     """Show a country with its time zones and subdivisions."""
     country = await queries.country(session, code.upper())
     return country if country is not None else not_found("country", code)
 
 
 @router.get("/subdivisions/{code}", responses=NOT_FOUND)
-async def show_subdivision(code: str, session: Session) -> schemas.SubdivisionDetail:
+async def show_subdivision(code: str, session: SessionDep) -> schemas.SubdivisionDetail:
     """Show a subdivision with what it lies in, what lies in it, and how many airports it has."""
     subdivision = await queries.subdivision(session, code.upper())
     if subdivision is None:
@@ -72,7 +57,7 @@ async def show_subdivision(code: str, session: Session) -> schemas.SubdivisionDe
 
 @router.get("/airports")
 async def list_airports(
-    session: Session,
+    session: SessionDep,
     country: schemas.CountryCode | None = None,
     subdivision: schemas.SubdivisionCode | None = None,
     q: Annotated[str | None, Query(min_length=2, max_length=80)] = None,
@@ -81,19 +66,19 @@ async def list_airports(
 ) -> Airports:
     """List or search airports, page by page."""
     statement = queries.airports(country_code=country, subdivision_code=subdivision, text=q)
-    listing = await queries.page(session, statement, limit=limit, offset=offset, options=queries.AIRPORT_ITEM)
+    listing = await queries.page(session, statement, queries.AIRPORT_ITEM, limit=limit, offset=offset)
     return Airports.model_validate(listing)
 
 
 @router.get("/airports/{icao}", response_model=schemas.AirportDetail, responses=NOT_FOUND)
-async def show_airport(icao: str, session: Session) -> Airport:
+async def show_airport(icao: str, session: SessionDep) -> Airport:
     """Show an airport with everything around it."""
     airport = await queries.airport(session, icao.upper())
     return airport if airport is not None else not_found("airport", icao)
 
 
 @router.post("/airports", response_model=schemas.AirportDetail, status_code=201, responses=CONFLICT)
-async def create_airport(body: schemas.AirportCreate, session: Session, response: Response) -> Airport:
+async def create_airport(body: schemas.AirportCreate, session: SessionDep, response: Response) -> Airport:
     """Add an airport."""
     airport = Airport(
         **body.model_dump(exclude={"country", "subdivision", "time_zone"}),
@@ -102,27 +87,24 @@ async def create_airport(body: schemas.AirportCreate, session: Session, response
         time_zone=await queries.time_zone(session, body.time_zone) or unprocessable(f"no time zone {body.time_zone}"),
     )
     session.add(airport)
-    await session.commit()
     response.headers["location"] = f"/airports/{airport.icao}"
     return airport
 
 
 @router.patch("/airports/{icao}", response_model=schemas.AirportDetail, responses=NOT_FOUND | CONFLICT)
-async def patch_airport(icao: str, body: schemas.AirportPatch, session: Session) -> Airport:
+async def patch_airport(icao: str, body: schemas.AirportPatch, session: SessionDep) -> Airport:
     """Change some attributes of an airport."""
     airport = await queries.airport(session, icao.upper()) or not_found("airport", icao)
     for name, value in body.model_dump(exclude_unset=True).items():
         setattr(airport, name, value)
-    await session.commit()
     return airport
 
 
 @router.delete("/airports/{icao}", status_code=204, responses=NOT_FOUND)
-async def delete_airport(icao: str, session: Session) -> Response:
+async def delete_airport(icao: str, session: SessionDep) -> Response:
     """Remove an airport and its part of the ledger."""
     airport = await queries.airport(session, icao.upper()) or not_found("airport", icao)
     await session.delete(airport)
-    await session.commit()
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
@@ -132,15 +114,13 @@ async def delete_airport(icao: str, session: Session) -> Response:
     status_code=201,
     responses=NOT_FOUND | CONFLICT,
 )
-async def transfer_airport(icao: str, body: schemas.TransferCreate, session: Session) -> Airport:
+async def transfer_airport(icao: str, body: schemas.TransferCreate, session: SessionDep) -> Airport:
     """Move an airport to another subdivision of its country and write that into the ledger: both or neither."""
-    async with session.begin():
-        airport = await queries.airport_for_update(session, icao.upper()) or not_found("airport", icao)
-        target = await subdivision_in(session, body.to, airport.country_code)
-        session.add(
-            Transfer(airport=airport, from_code=airport.subdivision_code, to_code=target.code, reason=body.reason)
-        )
-        airport.subdivision = target
+    airport = await queries.airport_for_update(session, icao.upper()) or not_found("airport", icao)
+    target = await subdivision_in(session, body.to, airport.country_code)
+    session.add(Transfer(airport=airport, from_code=airport.subdivision_code, to_code=target.code, reason=body.reason))
+    airport.subdivision = target
+    await session.flush()
     await session.load(airport, Airport.country, Airport.subdivision, Airport.time_zone, Airport.transfers)
     return airport
 
@@ -161,9 +141,3 @@ def not_found(kind: str, code: str) -> Never:
 def unprocessable(reason: str) -> Never:
     """Answer 422 to a body that is well-formed and refers to what is not there."""
     raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, reason)
-
-
-async def refuse_conflict(request: Request, error: Exception) -> JSONResponse:
-    """Answer 409 where the database's constraints refused the change."""
-    reason = "already exists" if isinstance(error, UniqueViolationError) else "violates a rule of the atlas"
-    return JSONResponse({"detail": f"{request.method} {request.url.path}: {reason}"}, status.HTTP_409_CONFLICT)

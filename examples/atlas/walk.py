@@ -61,6 +61,8 @@ async def walk_through(walk: Walk) -> None:
 
 async def read(walk: Walk) -> None:
     """List, search and look at details."""
+    health = await walk.ask("GET", "/health")
+    walk.check("the database answers", holds=health["status"] == "up")
     countries = await walk.ask("GET", "/countries?limit=2&offset=100")
     walk.check("250 countries, 2 on this page", holds=(countries["total"], len(countries["items"])) == (250, 2))
     iceland = await walk.ask("GET", "/countries/IS")
@@ -99,7 +101,8 @@ async def change(walk: Walk) -> None:
 async def refuse(walk: Walk) -> None:
     """Ask for what cannot be."""
     await walk.ask("GET", "/airports/QQQQ", expect=404)
-    await walk.ask("POST", "/airports", NEW, expect=409)
+    taken = await walk.ask("POST", "/airports", NEW, expect=409)
+    walk.check("the failed commit is the answer, as a problem document", holds=taken["code"] == "exists")
     await walk.ask("POST", "/airports", {**NEW, "icao": "ZZ98", "latitude": 91}, expect=422)
     await walk.ask("POST", "/airports", {**NEW, "icao": "ZZ98", "subdivision": "FR-ARA"}, expect=422)
     await walk.ask("PATCH", "/airports/ZZ99", {"name": None}, expect=422)

@@ -19,6 +19,9 @@ NEVER = ("sqlalchemy.orm", "sqlalchemy.ext", "sqlalchemy.engine", "sqlalchemy.po
 ENGINES = {"create_engine", "Connection", "Engine", "Result", "inspect", "event"}
 """Public names of ``sqlalchemy`` itself that stand for its own engine, or have one owner for each type."""
 
+BRIDGED = {"anyio", "opentelemetry", "fastapi", "pydantic", "starlette"}
+"""What extensions connect sessions with; each is imported by its own extension only, and nowhere else."""
+
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Yield module and name of everything that is imported; the name is empty for whole modules."""
@@ -93,14 +96,25 @@ def test_extensions_import_public_names_only(file: str) -> None:
     foreign = [
         f"{module}.{name}"
         for module, name in imported(TREES[file])
-        if module.split(".")[0]
-        not in {*sys.stdlib_module_names, "anyio", "sqlalchemy", "typing_extensions", "opentelemetry"}
+        if module.split(".")[0] not in {*sys.stdlib_module_names, "sqlalchemy", "typing_extensions", *BRIDGED}
         and not (module == "aiosession" and name in aiosession.__all__)
         and not (module == "aiosession.events" and name in events.__all__)
-        and not module.startswith("aiosession.ext.")  # parts of the same extension
+        and not module.startswith(("aiosession.ext.", "aiosession.errors"))  # an extension may have several parts
     ]
 
     assert not foreign
+
+
+@pytest.mark.parametrize("file", list(TREES))
+def test_frameworks_are_imported_by_their_own_extensions_only(file: str) -> None:
+    frameworks = {module.split(".")[0] for module, _ in imported(TREES[file])} & (BRIDGED - {"anyio"})
+    allowed = {
+        "ext/fastapi.py": {"fastapi", "starlette"},
+        "ext/pydantic.py": {"pydantic"},
+        "ext/opentelemetry.py": {"opentelemetry"},
+    }
+
+    assert frameworks <= allowed.get(file, {"starlette"} if file.startswith("ext/starlette/") else set())
 
 
 def test_the_contact_is_where_these_tests_look_for_it() -> None:

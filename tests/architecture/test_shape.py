@@ -51,7 +51,16 @@ MAY_WAIT = {
     "testing",
 }
 """Everything else decides, and never waits."""
-EVENT_LOOP = {"aio.py", "drivers", "command.py", "testing", "ext/relay.py"}
+EVENT_LOOP = {
+    "aio.py",
+    "drivers",
+    "command.py",
+    "testing",
+    "ext/relay.py",
+    "ext/starlette/middleware.py",  # whether a client is gone is asked without waiting for an answer
+    "ext/starlette/requests.py",  # a session that a task still uses is closed a little later
+    "ext/starlette/probing.py",  # a health check has a limit
+}
 WAITING = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
 
 

@@ -1,0 +1,203 @@
+"""When does the work of a request commit? Before its response starts, so that a failed commit becomes the response."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aiosession import ArgumentError, AsyncSession, async_scoped_session, async_sessionmaker
+from aiosession.ext.starlette.requests import DEFAULT, SCOPE_KEY, RequestSessions
+
+_OF_THE_SERVER: Final = frozenset({500, Exception})
+"""Keys of handlers that answer for what nobody else does; Starlette calls them outside of all middlewares."""
+
+
+def succeeded(status: int) -> bool:
+    """Whether a response says that all went well: what commits, unless something else is said."""
+    return status < 400
+
+
+class AsyncSessionMiddleware:
+    """Gives each request a session and commits it before the response starts: ``app.add_middleware(...)``.
+
+    The session is made when it is first asked for. At the start of a response that says success it is committed, at any
+    other, and if the handler raises, rolled back; then it is closed, before the first byte is sent. An error of the
+    commit takes the place of the response: the application's own handler for it answers, else it is raised, for the
+    server to answer 500. Background tasks of a response that was replaced do not run. If the client is known to be
+    gone, nothing is committed. The session of a websocket is closed at its end; committing is up to its handler.
+
+    Args:
+        app: The application.
+        sessions: An `async_sessionmaker`; or an `async_scoped_session`, whose ``Session()`` is then the session of the
+            request wherever it is called within it.
+        name: What to call the session, where there are several databases with a middleware each.
+        commit_on: Told the status of the response, says whether to commit; by default if it is below 400.
+        rollback_on_disconnect: Whether to roll back if the client is gone before the response starts.
+
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        sessions: async_sessionmaker[Any] | async_scoped_session[Any] | Callable[[], AsyncSession],
+        *,
+        name: str = DEFAULT,
+        commit_on: Callable[[int], bool] = succeeded,
+        rollback_on_disconnect: bool = True,
+    ) -> None:
+        if not callable(sessions):
+            raise ArgumentError(
+                f"sessions makes the session of a request when called: async_sessionmaker(engine), or "
+                f"async_scoped_session(maker); {sessions!r} cannot be called"
+            )
+        if not callable(commit_on):
+            raise ArgumentError(f"commit_on is called with the status of a response; {commit_on!r} cannot be called")
+        self.app: Final = app
+        self._sessions: Final = sessions
+        self._name: Final = name
+        self._commit_on: Final = commit_on
+        self._rolls_back_for_nobody: Final = rollback_on_disconnect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application with a session."""
+        around: dict[str, RequestSessions] = scope.get(SCOPE_KEY, {})
+        if scope["type"] not in {"http", "websocket"} or self._is_in_charge(around):
+            await self.app(scope, receive, send)
+            return
+        unit = RequestSessions(self._sessions, _description(scope))
+        scope[SCOPE_KEY] = {**around, self._name: unit}
+        try:
+            if scope["type"] == "http":
+                await self._answer(unit, scope, receive, send)
+            else:
+                await self._serve(unit, scope, receive, send)
+        finally:
+            scope[SCOPE_KEY] = around
+
+    def _is_in_charge(self, around: dict[str, RequestSessions]) -> bool:
+        """Whether the same middleware has done its part already, in the application that this one is mounted in."""
+        unit = around.get(self._name)
+        return unit is not None and unit.sessions is self._sessions
+
+    async def _serve(self, unit: RequestSessions, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            await unit.close()
+
+    async def _answer(self, unit: RequestSessions, scope: Scope, receive: Receive, send: Send) -> None:
+        app = scope.get("app")
+        exchange = _Exchange(unit, receive, send, self._commit_on, notices_leaving=self._rolls_back_for_nobody)
+        try:
+            try:
+                await self.app(scope, exchange.receive, exchange.send)
+            except Exception:
+                if exchange.replaced is None:
+                    raise
+            if exchange.replaced is not None and exchange.replaced.error is not None:
+                await _answer_error(exchange.replaced.error, (scope.get("app"), app), scope, exchange.receive, send)
+        finally:
+            await unit.close()
+
+
+class _ReplacedError(Exception):
+    """Stops a response that must not be sent; whatever becomes of it on its way, the middleware knows why."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__("this response is not sent: " + ("its client is gone" if error is None else str(error)))
+        self.error: Final = error
+
+
+class _Exchange:
+    """A request and its response on their way through the middleware."""
+
+    __slots__ = ("_commit_on", "_is_answered", "_notices_leaving", "_receive", "_seen", "_send", "_unit", "replaced")
+
+    def __init__(
+        self,
+        unit: RequestSessions,
+        receive: Receive,
+        send: Send,
+        commit_on: Callable[[int], bool],
+        *,
+        notices_leaving: bool,
+    ) -> None:
+        self.replaced: _ReplacedError | None = None
+        """Why the application's response is not sent."""
+        self._unit: Final = unit
+        self._receive: Final = receive
+        self._send: Final = send
+        self._commit_on: Final = commit_on
+        self._notices_leaving: Final = notices_leaving
+        self._is_answered = False
+        self._seen: deque[Message] = deque()
+
+    async def receive(self) -> Message:
+        """Hand out what the client sends, what was looked at already first."""
+        return self._seen.popleft() if self._seen else await self._receive()
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on to the client; before the first one the work is settled."""
+        if not self._is_answered and message["type"] == "http.response.start":
+            await self._settle(message["status"])
+            self._is_answered = True
+        if self.replaced is not None:
+            raise self.replaced
+        await self._send(message)
+
+    async def _settle(self, status: int) -> None:
+        session = self._unit.current
+        try:
+            if session is not None and self._commit_on(status):
+                await self._commit(session)
+        finally:
+            await self._unit.end()
+
+    async def _commit(self, session: AsyncSession) -> None:
+        if self._notices_leaving and session.context.has_work and await self._is_client_gone():
+            self.replaced = _ReplacedError(None)
+            return
+        try:
+            await session.commit()
+        except Exception as error:
+            self.replaced = _ReplacedError(error)
+
+    async def _is_client_gone(self) -> bool:
+        """Whether a disconnect is the next thing to be received; what else there is, is kept for the application."""
+        while len(self._seen) <= 1:
+            message: Message | None = None
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                message = await self._receive()
+            if message is None:
+                return False
+            self._seen.append(message)
+            if message["type"] == "http.disconnect":
+                return True
+            if message.get("more_body", False):
+                return False
+        return False
+
+
+async def _answer_error(error: Exception, apps: tuple[Any, ...], scope: Scope, receive: Receive, send: Send) -> None:
+    """Have the handlers of the applications answer for an error, the innermost first; raise it if there is none."""
+
+    async def fail(*_: object) -> None:
+        raise error
+
+    answering: ASGIApp = fail
+    for app in dict.fromkeys(apps):
+        handlers = getattr(app, "exception_handlers", None) or {}
+        own = {key: handler for key, handler in handlers.items() if key not in _OF_THE_SERVER}
+        answering = ExceptionMiddleware(answering, own)
+    await answering(scope, receive, send)
+
+
+def _description(scope: Scope) -> str:
+    """Return what messages call a request."""
+    if scope["type"] == "websocket":
+        return f"the websocket {scope['path']}"
+    return f"the request {scope['method']} {scope['path']}"

@@ -1,0 +1,118 @@
+"""Engines begin and end with the application; whether they answer can be asked."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from aiosession import ArgumentError, AsyncEngine, DisconnectError, EngineRegistry, create_async_engine
+from aiosession.ext.starlette import health, lifespan
+from tests.web.conftest import client_of
+
+NOWHERE = "postgresql+asyncpg://user:secret@127.0.0.1:1/nothing"
+
+
+async def test_engines_are_disposed_of_when_the_application_stops(engine: AsyncEngine) -> None:
+    async with lifespan(engine)(FastAPI()):
+        assert engine.pool.status().open == 1
+
+    assert engine.pool.status().open == 0
+
+
+async def test_a_lifespan_of_the_users_own_runs_while_the_engines_are_open(engine: AsyncEngine) -> None:
+    told: list[object] = []
+
+    @asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        told.append(app)
+        yield {"color": "red"}
+        told.append(engine.pool.status().open)
+
+    app = FastAPI()
+    async with lifespan(engine, inner=own)(app) as state:
+        assert state == {"color": "red"}
+
+    assert told == [app, 1]
+
+
+async def test_engines_are_disposed_of_if_the_users_own_lifespan_fails(engine: AsyncEngine) -> None:
+    @asynccontextmanager
+    async def failing(app: FastAPI) -> AsyncIterator[None]:
+        raise ZeroDivisionError
+        yield
+
+    with pytest.raises(ZeroDivisionError):
+        async with lifespan(engine, inner=failing)(FastAPI()):
+            pass
+
+    assert engine.pool.status().open == 0
+
+
+async def test_an_application_that_needs_its_database_does_not_start_without() -> None:
+    engine = create_async_engine(NOWHERE)
+
+    with pytest.raises(DisconnectError) as caught:
+        async with lifespan(engine, check=True)(FastAPI()):
+            pass
+
+    (note,) = caught.value.__notes__
+    assert "check=False" in note
+    assert "secret" not in note
+
+
+async def test_an_application_that_can_wait_starts_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async with lifespan(create_async_engine(NOWHERE))(FastAPI()):
+        pass
+
+    assert "does not answer: DisconnectError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_registries_of_engines_are_disposed_of_too(sqlite_url: str) -> None:
+    engines: EngineRegistry[str] = EngineRegistry(lambda name: create_async_engine(sqlite_url))
+    async with lifespan(engines)(FastAPI()), (await engines.get("one")).connect():
+        pass
+
+    assert len(engines) == 0
+
+
+def test_what_is_no_engine_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="lifespan of your own is given as inner="):
+        lifespan(FastAPI())  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="takes an engine"):
+        health("sqlite://")  # type: ignore[arg-type]
+
+
+async def test_health_shows_each_database_and_its_pool(engine: AsyncEngine) -> None:
+    nowhere = create_async_engine(NOWHERE)
+    app = Starlette(routes=[Route("/up", health(engine)), Route("/both", health({"main": engine, "archive": nowhere}))])
+    async with client_of(app) as client:
+        up = await client.get("/up")
+        both = await client.get("/both")
+
+    pool = {"size": 5, "open": 1, "idle": 1, "in_use": 0, "waiting": 0}
+    assert (up.status_code, up.json()["status"]) == (200, "up")
+    assert up.json()["databases"]["default"]["pool"] == pool
+    assert up.headers["cache-control"] == "no-store"
+    assert (both.status_code, both.json()["status"]) == (503, "down")
+    assert both.json()["databases"]["main"]["status"] == "up"
+    assert both.json()["databases"]["archive"]["error"] == "DisconnectError"
+    assert "secret" not in both.text
+    assert "127.0.0.1" not in both.text
+
+
+async def test_health_does_not_wait_for_ever_for_a_free_connection(database_url: str, engine: AsyncEngine) -> None:
+    small = create_async_engine(database_url, pool_size=1, max_overflow=0)
+    app = FastAPI()
+    app.get("/health")(health(small, timeout=0.05))
+    async with client_of(app) as client, small.connect():
+        answer = await client.get("/health")
+    await small.dispose()
+
+    assert answer.status_code == 503
+    assert answer.json()["databases"]["default"]["pool"]["in_use"] == 1
+    assert answer.json()["databases"]["default"]["pool"]["waiting"] == 0
