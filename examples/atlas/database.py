@@ -7,9 +7,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import func, select
 
-from aiosession import AsyncEngine, async_sessionmaker, create_async_engine
+from aiosession import AsyncEngine, async_scoped_session, async_sessionmaker, create_async_engine
 from examples.atlas.loader import Loaded, load, read_source
 from examples.atlas.models import Airport, Base
+
+Session = async_scoped_session(async_sessionmaker())
+"""The session of the request that is being answered."""
 
 
 def open_engine(default_file: Path) -> AsyncEngine:

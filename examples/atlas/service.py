@@ -1,13 +1,16 @@
 """How does the atlas answer HTTP? A session per request, committed before its answer, which is read from entities."""
 
-from typing import Annotated, Any, Never
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Query, Response, status
+from fastapi import APIRouter, FastAPI, Query, Response, status
 
-from aiosession import AsyncEngine, AsyncSession, async_sessionmaker
+from aiosession import AsyncEngine
 from aiosession.ext.fastapi import AsyncSessionMiddleware, SessionDep, add_problem_handlers, health, lifespan
 from examples.atlas import queries, schemas
-from examples.atlas.models import Airport, Country, Subdivision, Transfer
+from examples.atlas.database import Session
+from examples.atlas.models import Airport, Country
+from examples.atlas.refusals import not_found, unprocessable
+from examples.atlas.transfers import subdivision_in, transfer
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 Offset = Annotated[int, Query(ge=0)]
@@ -23,7 +26,8 @@ router = APIRouter()
 def create_app(engine: AsyncEngine) -> FastAPI:
     """Make the service over *engine*; it disposes of the engine when it stops."""
     app = FastAPI(title="Atlas", summary="The world's airports", lifespan=lifespan(engine))
-    app.add_middleware(AsyncSessionMiddleware, sessions=async_sessionmaker(engine))
+    Session.configure(bind=engine)
+    app.add_middleware(AsyncSessionMiddleware, sessions=Session)
     add_problem_handlers(app)
     app.add_route("/health", health(engine))
     app.include_router(router)
@@ -114,30 +118,6 @@ async def delete_airport(icao: str, session: SessionDep) -> Response:
     status_code=201,
     responses=NOT_FOUND | CONFLICT,
 )
-async def transfer_airport(icao: str, body: schemas.TransferCreate, session: SessionDep) -> Airport:
+async def transfer_airport(icao: str, body: schemas.TransferCreate) -> Airport:
     """Move an airport to another subdivision of its country and write that into the ledger: both or neither."""
-    airport = await queries.airport_for_update(session, icao.upper()) or not_found("airport", icao)
-    target = await subdivision_in(session, body.to, airport.country_code)
-    session.add(Transfer(airport=airport, from_code=airport.subdivision_code, to_code=target.code, reason=body.reason))
-    airport.subdivision = target
-    await session.flush()
-    await session.load(airport, Airport.country, Airport.subdivision, Airport.time_zone, Airport.transfers)
-    return airport
-
-
-async def subdivision_in(session: AsyncSession, code: str, country_code: str) -> Subdivision:
-    """Return the subdivision, which must exist and lie in the country."""
-    found = await session.get(Subdivision, code) or unprocessable(f"no subdivision {code}")
-    if found.country_code != country_code:
-        unprocessable(f"subdivision {code} lies in {found.country_code}, not in {country_code}")
-    return found
-
-
-def not_found(kind: str, code: str) -> Never:
-    """Answer 404."""
-    raise HTTPException(status.HTTP_404_NOT_FOUND, f"no {kind} {code}")
-
-
-def unprocessable(reason: str) -> Never:
-    """Answer 422 to a body that is well-formed and refers to what is not there."""
-    raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, reason)
+    return await transfer(icao.upper(), body.to, body.reason)
