@@ -7,7 +7,7 @@ BENCH ?=
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shop demo-worker serve test check format bench docs docs-serve clean
+.PHONY: help demo crowd demo-shop demo-worker serve test check format bench docs docs-serve clean
 .DELETE_ON_ERROR:
 
 BIN := $(VENV)/bin
@@ -27,6 +27,9 @@ demo-shop: $(VENV)/.with-test+examples ## kill a service in mid-commit over two 
 
 demo-worker: $(VENV)/.with-test+examples ## kill workers in the middle of their jobs; check that each was done once (ARGS)
 	@$(BIN)/python -m examples.worker.demo $(ARGS)
+
+crowd: $(VENV)/.with-examples ## two hundred clients at a time at the service; what must be true afterwards (ARGS="--clients 200")
+	@$(BIN)/python -m examples.atlas.crowd $(ARGS)
 
 test: $(VENV)/.with-test+examples ## all tests, on SQLite and on a private PostgreSQL (WORKERS, ARGS)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

@@ -31,7 +31,7 @@ from examples.atlas.service import create_app
 
 COUNTRY = "IS"
 EXPECTED = {200, 201, 409, 422, 503}
-"""503 says that others were in the way all the time, as on SQLite, where one can write at a time; nothing was changed."""
+"""503 says that others were in the way all the time, as on SQLite, where one writes at a time; nothing was changed."""
 IMPATIENCE = 0.05
 """Seconds at most before a client that hangs up does so."""
 
