@@ -3,48 +3,11 @@
 import asyncio
 
 import pytest
-from sqlalchemy import Integer
 
-from aiosession import (
-    AsyncEngine,
-    AsyncSession,
-    DeclarativeBase,
-    Mapped,
-    StaleDataError,
-    async_sessionmaker,
-    mapped_column,
-)
+from aiosession import AsyncEngine, AsyncSession, StaleDataError, async_sessionmaker
+from tests.workers.retrying_model import Counter, Versioned
 
 TASKS, EACH = 8, 25
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Counter(Base):
-    __tablename__ = "counter"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    value: Mapped[int]
-
-
-class Versioned(Base):
-    __tablename__ = "versioned"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    value: Mapped[int]
-    version: Mapped[int] = mapped_column(Integer)
-    __mapper_args__ = {"version_id_col": version}
-
-
-@pytest.fixture
-async def maker(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Make sessions for a database with two counters at 0."""
-    async with engine.begin() as connection:
-        await connection.create_all(Base.metadata)
-    made = async_sessionmaker(engine)
-    async with made.begin() as session:
-        session.add_all([Counter(id=1, value=0), Versioned(id=1, value=0)])
-    return made
 
 
 @pytest.mark.slow
