@@ -32,6 +32,10 @@ class Line(AsyncConnection[TupleRow]):
     """A connection of psycopg that waits for its socket by futures alone, which do not belong to a task."""
 
     @override
+    def __del__(self, *_: Any) -> None:
+        """Say nothing: whoever forgets a connection is told by the pool, with names and places."""
+
+    @override
     async def wait(self, gen: PQGen[T], interval: float = 0.0, timeout: float | None = None) -> T:
         """Drive *gen*, which says what it waits for, to its end."""
         try:

@@ -35,6 +35,13 @@ async def told(leave: Callable[[], Awaitable[object]]) -> list[str]:
     ]
 
 
+async def told_once(leave: Callable[[], Awaitable[object]]) -> str:
+    """Return the one warning that there is when everything that *leave* has made is gone."""
+    messages = await told(leave)
+    assert len(messages) == 1, messages
+    return messages[0]
+
+
 async def settled(engine: AsyncEngine) -> None:
     """Wait until the pool has its connection back, or has given it up."""
     for _ in range(100):
@@ -48,7 +55,7 @@ async def test_a_session_that_is_forgotten_in_its_transaction_is_told_of(engine:
         session = AsyncSession(engine)
         await session.execute(text("SELECT 42"))
 
-    (message,) = await told(leave)
+    message = await told_once(leave)
 
     assert "a connection was never given back to its pool" in message
     assert f"task {asyncio.current_task().get_name()!r}" in message  # type: ignore[union-attr]
@@ -71,7 +78,7 @@ async def test_a_connection_that_is_forgotten_is_told_of(engine: AsyncEngine) ->
         connection = await engine.connect()
         await connection.execute(text("SELECT 43"))
 
-    (message,) = await told(leave)
+    message = await told_once(leave)
 
     assert "a connection, opened at" in message
     assert "test_left_open.py" in message
@@ -86,7 +93,7 @@ async def test_a_stream_of_a_session_that_is_left_open_is_told_of(engine: AsyncE
             async for _row in await session.stream(select(Author), execution_options={"yield_per": 1}):
                 break
 
-        (message,) = await told(leave)
+        message = await told_once(leave)
 
         assert "the stream opened at" in message
         assert "test_left_open.py" in message
@@ -101,7 +108,7 @@ async def test_a_stream_of_a_connection_that_is_left_open_is_told_of(engine: Asy
             rows = await connection.stream(select(Author.id), execution_options={"yield_per": 1})
             await rows.fetchone()
 
-        (message,) = await told(leave)
+        message = await told_once(leave)
 
         assert "the stream opened at" in message
         assert "SELECT author.id" in message
