@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from math import inf
+from math import inf, isnan
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -61,7 +61,7 @@ def _end(limit: object) -> float:
     if isinstance(limit, Timeout):
         at = limit.when()
         return inf if at is None else at + BEHIND
-    if not isinstance(limit, int | float) or isinstance(limit, bool):
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or isnan(limit):
         raise ArgumentError(f"a deadline is a number of seconds, or what asyncio.timeout() returns, not {limit!r}")
     return _now() + limit
 

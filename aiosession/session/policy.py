@@ -104,7 +104,7 @@ class RetryPolicy:
         """
         if isinstance(error, PendingRollbackError) and error.cause is not None:
             return self.reason(error.cause)
-        if not isinstance(error, Exception) or _leaves_open(error):
+        if not isinstance(error, Exception) or isinstance(error, _NEVER):
             return None
         return error if self.is_of_databases(error) or isinstance(error, self.on) else None
 
@@ -113,8 +113,8 @@ class RetryPolicy:
         return isinstance(error, DatabaseError) and (error.retryable or isinstance(error, DisconnectError))
 
 
-def _leaves_open(error: BaseException) -> bool:
-    """Whether *error*, or what it was raised from, leaves open what was committed."""
+def leaves_open(error: BaseException) -> bool:
+    """Whether *error*, or what it was raised from or while handling, leaves open what was committed."""
     seen: set[int] = set()
     left = [error]
     while left:
@@ -124,7 +124,7 @@ def _leaves_open(error: BaseException) -> bool:
         if id(found) not in seen:
             seen.add(id(found))
             left += found.exceptions if isinstance(found, BaseExceptionGroup) else ()
-            left += [] if found.__cause__ is None else [found.__cause__]
+            left += [each for each in (found.__cause__, found.__context__) if each is not None]
     return False
 
 

@@ -20,7 +20,7 @@ from aiosession.engine.options import AUTOCOMMIT
 from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.options import changed_options
-from aiosession.session.policy import FailedAttempt, RetryPolicy
+from aiosession.session.policy import FailedAttempt, RetryPolicy, leaves_open
 from aiosession.transaction.bind import BindTransaction
 from aiosession.transaction.context import SessionContext
 from aiosession.transaction.unit import SessionTransaction, TransactionState
@@ -210,7 +210,7 @@ class Attempt(Generic[S]):
             if self.number > 1:
                 self._say(error, "this error is not one to repeat after")
             return False
-        if hindrance := _hindrance(level, from_start=self._policy.is_of_databases(reason)):
+        if hindrance := _hindrance(level, error, from_start=self._policy.is_of_databases(reason)):
             error.add_note(f"not repeated: {hindrance}")
             return False
         self._clock.set_exception((type(error), error, error.__traceback__))
@@ -247,12 +247,14 @@ def _check_clean(context: SessionContext) -> None:
         )
 
 
-def _hindrance(level: SessionTransaction, *, from_start: bool) -> str:
+def _hindrance(level: SessionTransaction, error: Exception, *, from_start: bool) -> str:
     """Say why a unit of work cannot be repeated although its error is one to repeat after; nothing if it can.
 
     *from_start* says that a savepoint is not enough: the whole transaction has to be repeated.
     """
     shares = level.shares.values()
+    if leaves_open(error) or (level.cause is not None and leaves_open(level.cause)):
+        return "nobody knows what was committed"
     if level.state is TransactionState.COMMITTED:
         return "the transaction had been committed before the error"
     if level.autocommits or any(map(_autocommits, shares)):

@@ -178,7 +178,7 @@ async def test_a_transaction_that_is_prepared_leaves_no_limit_either(
         assert await limit(session, following) == 0
 
 
-@pytest.mark.parametrize("wrong", ["5", None, True])
+@pytest.mark.parametrize("wrong", ["5", None, True, float("nan")])
 def test_a_deadline_is_a_number_or_a_timeout(wrong: Any) -> None:
     with pytest.raises(ArgumentError, match="a deadline is a number of seconds"), deadline(wrong):
         pass

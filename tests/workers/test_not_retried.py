@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import insert
@@ -67,6 +68,35 @@ def test_a_commit_whose_reply_is_lost_is_not_repeated() -> None:
         to_the_end(run())
     assert numbers == [1]
     assert driver.verbs.count("begin") == driver.verbs.count("commit") == 1
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param(ValueError("not saved"), id="raised while the unknown outcome was handled"),
+        pytest.param(refusal(), id="an error of something else"),
+    ],
+)
+def test_what_the_block_makes_of_an_unknown_outcome_is_not_repeated(then: Exception) -> None:
+    engine, driver = scripted("postgresql")
+    numbers = []
+
+    async def run() -> None:
+        async for attempt in async_sessionmaker(engine).retrying(wait=0, on=ValueError):
+            async with attempt as session:
+                numbers.append(attempt.number)
+                session.add(Counter(id=1, value=1))
+                await session.flush()
+                driver.drop_at(len(driver.calls) + 1)
+                with suppress(CommitOutcomeUnknownError):
+                    await session.commit()
+                raise then
+
+    with pytest.raises(type(then)) as caught:
+        to_the_end(run())
+    assert numbers == [1]
+    assert "nobody knows what was committed" in caught.value.__notes__[-1]
+    then.__notes__.clear()
 
 
 def test_a_line_that_breaks_before_the_commit_is_repeated() -> None:
