@@ -224,6 +224,7 @@ def _make_table(name: str, metadata: MetaData, schema: str | None) -> Table:
         Column("dead_at", Moment),
         Index(f"{name}_key", "key", "position"),
         schema=schema,
+        sqlite_autoincrement=True,  # a position is never used again: a late relay would take the new event for the old
     )
 
 

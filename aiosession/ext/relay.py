@@ -4,11 +4,13 @@ Taking is a short transaction and nothing is locked while handlers work. A relay
 it those that follow; nobody else gets anything of the key until the first one is deleted, or its time is over.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
+from math import inf
 from typing import Any, Final, TypeAlias, TypedDict
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from aiosession import (
     ArgumentError,
     AsyncEngine,
     AsyncSession,
+    InvalidRequestError,
     OperationalError,
     PoolTimeoutError,
     Retrying,
@@ -92,6 +95,8 @@ class _Batch:
     events: list[OutboxEvent]
     heads: list[int]
     """The positions of those that are kept from other relays, and the followers of their keys with them."""
+    times: dict[int, datetime]
+    """Until when each is out of reach of others; if it is another time by now, another relay is at work on it."""
     delivered: list[int] = field(default_factory=list)
     failed: list[tuple[OutboxEvent, str]] = field(default_factory=list)
     running: OutboxEvent | None = None
@@ -119,26 +124,35 @@ class Relay:
         self._options: Final = _checked(options)
         if not callable(handler):
             raise ArgumentError(f"handler is a function that takes an event; {handler!r} cannot be called")
-        self._write: Final = _transactions(source)
+        self._write: Final = _transactions(source, table)
         self._stops = False
         self._stopped: anyio.Event | None = None
+        """Set by `stop`; there is one while `run` is at work."""
 
     async def run(self) -> None:
         """Deliver events until `stop` is called or the task is cancelled; wait for more where there are none.
 
         A database that cannot be reached is waited for. What was handed over before a cancellation counts as delivered.
+        Raises `InvalidRequestError` while it is running already: make another relay with ``outbox.relay(...)``.
         """
+        if self._stopped is not None:
+            raise InvalidRequestError("this relay is running; for more of them call outbox.relay(...) once for each")
         self._stopped = anyio.Event()
-        while not self._stops:
-            try:
-                is_idle = not (await self._deliver()).events
-            except (OperationalError, PoolTimeoutError) as error:
-                _log.warning("the outbox cannot be read or written, which is tried again: %s", error)
-                is_idle = True
-            if is_idle and not self._stops:
-                with anyio.move_on_after(self._options.every):
-                    await self._stopped.wait()
-        self._stops = False
+        try:
+            while not self._stops:
+                await self._deliver_or_wait(self._stopped)
+        finally:
+            self._stops, self._stopped = False, None
+
+    async def _deliver_or_wait(self, stopped: anyio.Event) -> None:
+        try:
+            is_idle = not (await self._deliver()).events
+        except (OperationalError, PoolTimeoutError) as error:
+            _log.warning("the outbox cannot be read or written, which is tried again: %s", error)
+            is_idle = True
+        if is_idle and not self._stops:
+            with anyio.move_on_after(self._options.every):
+                await stopped.wait()
 
     def stop(self) -> None:
         """Have `run` return when the handler that is at work has come to its end; never waits."""
@@ -148,6 +162,8 @@ class Relay:
 
     async def drain(self) -> int:
         """Deliver everything that can be delivered now and return how many events were; those that fail wait."""
+        if self._stopped is None:
+            self._stops = False  # of a run() that never was
         total = 0
         while not self._stops and (batch := await self._deliver()).events:
             total += len(batch.delivered)
@@ -164,10 +180,20 @@ class Relay:
                 await self._hand_over(batch, last_start=began + _LAST_START * lease)
             if scope.cancelled_caught and batch.running is not None:
                 batch.failed.append((batch.running, f"broken off: it took too long for lease={lease:g} seconds"))
-        finally:
-            with anyio.move_on_after(_SETTLING, shield=True):
-                await self._write(self._settle, batch)
+        except BaseException:
+            await self._note(batch, by=anyio.current_time() + _SETTLING)
+            raise
+        await self._note(batch, by=max(began + lease, anyio.current_time() + _SETTLING))
         return batch
+
+    async def _note(self, batch: _Batch, *, by: float) -> None:
+        """Write down what became of a batch, shielded; what is not noted in time is delivered again."""
+        with anyio.CancelScope(deadline=by, shield=True) as scope:
+            await self._write(self._settle, batch)
+        if scope.cancelled_caught:
+            _log.warning(
+                "%d delivered events could not be noted in time: they will be delivered again", len(batch.delivered)
+            )
 
     # Taking
 
@@ -176,14 +202,16 @@ class Relay:
         table, now = self._table.c, datetime.now(UTC)
         heads = await self._rows(session, self._can_be_taken(now), locks=True)
         if not heads:
-            return _Batch([], [])
+            return _Batch([], [], {})
         positions = [row.position for row in heads]
         kept = now + timedelta(seconds=self._options.lease)
         await session.execute(update(self._table).where(table.position.in_(positions)).values(available_at=kept))
         keys = {row.key for row in heads if row.key is not None}
         following = and_(table.key.in_(keys), table.dead_at.is_(None), table.position.not_in(positions))
-        rows = [*heads, *(_due(await self._rows(session, following), now) if keys else [])]
-        return _Batch([_event(row) for row in sorted(rows, key=lambda row: int(row.position))], positions)
+        followers = _due(await self._rows(session, following), now) if keys else []
+        times = {row.position: row.available_at for row in followers} | dict.fromkeys(positions, kept)
+        rows = sorted([*heads, *followers], key=lambda row: int(row.position))
+        return _Batch([_event(row) for row in rows], positions, times)
 
     def _can_be_taken(self, now: datetime) -> ColumnElement[bool]:
         table, earlier = self._table.c, self._table.alias("earlier").c
@@ -220,7 +248,10 @@ class Relay:
             answer = self._handler(event)
             if isawaitable(answer):
                 await answer
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # it is the relay that is cancelled, and not something that the handler waits for
             _log.warning("event %s (%s) failed in attempt %d: %r", event.id, event.topic, event.attempt, error)
             batch.running = None
             return repr(error)[:_LONGEST_ERROR]
@@ -231,22 +262,27 @@ class Relay:
     # Settling
 
     async def _settle(self, session: AsyncSession, batch: _Batch) -> None:
-        """Delete what was delivered, have what failed wait, and give back what nothing was done with."""
+        """Delete what was delivered, have what failed wait, and give back what nothing was done with.
+
+        Where a lease was over before, another relay may be at work by now: only what was delivered is noted then.
+        """
         table, now = self._table.c, datetime.now(UTC)
         if batch.delivered:
             await session.execute(delete(self._table).where(table.position.in_(batch.delivered)))
         for event, error in batch.failed:
-            values: dict[str, Any] = {"attempts": event.attempt, "last_error": error, "available_at": now}
-            if event.attempt >= self._options.attempts:
-                values["dead_at"] = now
-                _log.error("event %s (%s) is given up after %d attempts", event.id, event.topic, event.attempt)
-            else:
-                values["available_at"] += self._options.wait(event.attempt)
-            await session.execute(update(self._table).where(table.position == event.position).values(**values))
-        if batch.untouched:
-            await session.execute(
-                update(self._table).where(table.position.in_(batch.untouched)).values(available_at=now)
-            )
+            ours = and_(table.position == event.position, table.available_at == batch.times[event.position])
+            await session.execute(update(self._table).where(ours).values(**self._after_failure(event, error, now)))
+        for kept in {batch.times[position] for position in batch.untouched}:
+            ours = and_(table.position.in_(batch.untouched), table.available_at == kept)
+            await session.execute(update(self._table).where(ours).values(available_at=now))
+
+    def _after_failure(self, event: OutboxEvent, error: str, now: datetime) -> dict[str, Any]:
+        """Return what is written of an event that could not be delivered."""
+        values: dict[str, Any] = {"attempts": event.attempt, "last_error": error, "available_at": now}
+        if event.attempt < self._options.attempts:
+            return {**values, "available_at": now + self._options.wait(event.attempt)}
+        _log.error("event %s (%s) is given up after %d attempts", event.id, event.topic, event.attempt)
+        return {**values, "dead_at": now}
 
 
 def _due(rows: Sequence[Any], now: datetime) -> list[Any]:
@@ -289,13 +325,18 @@ class _Transactions:
         return await self._retrying(once)()
 
 
-def _transactions(source: AsyncEngine | async_sessionmaker[Any]) -> _Transactions:
-    engine = source.kw.get("bind") if isinstance(source, async_sessionmaker) else source
+def _transactions(source: AsyncEngine | async_sessionmaker[Any], table: Table) -> _Transactions:
+    options: dict[str, Any] = source.kw if isinstance(source, async_sessionmaker) else {"bind": source}
+    engine = (options.get("binds") or {}).get(table, options.get("bind"))
     if not isinstance(engine, AsyncEngine):
-        raise ArgumentError(f"a relay needs the engine of its outbox, or a sessionmaker that has it; got {source!r}")
+        raise ArgumentError(
+            f"a relay needs the engine of its outbox, or a sessionmaker that has it as bind, or in binds for the table "
+            f"{table.name!r}; got {source!r}"
+        )
     # A snapshot, and with it the locks on gaps of MariaDB, would only stand in the way of those who publish.
     level = "READ COMMITTED" if engine.capabilities.row_locks else None
-    return _Transactions(async_sessionmaker(engine).retrying(attempts=_ATTEMPTS, isolation_level=level, max_wait=1.0))
+    maker = async_sessionmaker(engine, schema_translate_map=options.get("schema_translate_map"))
+    return _Transactions(maker.retrying(attempts=_ATTEMPTS, isolation_level=level, max_wait=1.0))
 
 
 def _checked(given: Mapping[str, Any]) -> _Options:
@@ -310,6 +351,8 @@ def _checked(given: Mapping[str, Any]) -> _Options:
             raise ArgumentError(f"{name} is a whole number from 1, not {value!r}")
     for name in ("every", "lease", "backoff", "max_backoff"):
         value = getattr(options, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < inf:
             raise ArgumentError(f"{name} is a number of seconds, not {value!r}")
+    if options.lease == 0:
+        raise ArgumentError("lease is how many seconds a relay has for a batch; with 0 there is time for nothing")
     return options

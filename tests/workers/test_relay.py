@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from aiosession import ArgumentError, AsyncEngine, DisconnectError, async_sessionmaker, create_async_engine
+from aiosession import (
+    ArgumentError,
+    AsyncEngine,
+    DisconnectError,
+    InvalidRequestError,
+    async_sessionmaker,
+    create_async_engine,
+)
 from aiosession.ext.outbox import OutboxEvent, OutboxSession
 from tests.workers.outbox_model import Base, Maker, Received, outbox, rows
 
@@ -256,7 +263,7 @@ async def test_what_cannot_be_begun_within_the_lease_is_given_back(
     maker: Maker, engine: AsyncEngine, observer: AsyncEngine
 ) -> None:
     received, other = Received(), Received()
-    relay = outbox.relay(engine, received, lease=0)
+    relay = outbox.relay(engine, received, lease=1e-6)
     await publish(maker, "a", "b")
 
     batch = await relay._deliver()
@@ -326,12 +333,130 @@ async def test_a_relay_can_be_given_what_makes_sessions(maker: Maker, engine: As
     assert await outbox.relay(maker, received).drain() == 1
 
 
+async def test_a_relay_that_comes_too_late_leaves_the_work_of_others_alone(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    """It takes a batch, is stopped for longer than its lease, and goes on when others have done its work."""
+    late, other = outbox.relay(engine, Received()), outbox.relay(observer, Received())
+    await publish(maker, "a", "b")
+    taken = await late._write(late._take)
+    first, second = taken.events
+    await make_due(observer)
+    assert await other.drain() == 2
+    await publish(maker, "c")
+    async with observer.begin() as connection:
+        kept = datetime.now(UTC) + timedelta(hours=1)
+        await connection.execute(update(outbox.table).values(available_at=kept))
+
+    taken.delivered.append(first.position)
+    taken.failed.append((second, "too late"))
+    await late._write(late._settle, taken)
+
+    assert await state(observer) == [("c", 0, None, False)]
+    assert await other.drain() == 0
+
+
+async def test_a_failure_that_is_noted_too_late_does_not_count(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    late, other = outbox.relay(engine, Received()), outbox.relay(observer, Received())
+    await publish(maker, "a", "b")
+    taken = await late._write(late._take)
+    await make_due(observer)
+    again = await other._write(other._take)
+
+    taken.failed.append((taken.events[0], "too late"))
+    await late._write(late._settle, taken)
+
+    assert await state(observer) == [("a", 0, None, False), ("b", 0, None, False)]
+    again.delivered += [event.position for event in again.events]
+    await other._write(other._settle, again)
+    assert await rows(observer) == []
+
+
+async def test_a_cancellation_that_arises_in_the_handler_is_a_failure(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    async def wait_for_what_is_cancelled(_event: OutboxEvent) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    await publish(maker, "a")
+
+    assert await outbox.relay(engine, wait_for_what_is_cancelled, attempts=1).drain() == 0
+    assert await state(observer) == [("a", 1, "CancelledError()", True)]
+
+
+async def test_a_relay_runs_once_at_a_time(maker: Maker, engine: AsyncEngine) -> None:
+    relay = outbox.relay(engine, Received(), every=60)
+    running = asyncio.create_task(relay.run())
+    await asyncio.sleep(0)
+
+    with pytest.raises(InvalidRequestError, match="this relay is running"):
+        await relay.run()
+    relay.stop()
+    await running
+
+
+async def test_a_relay_that_was_stopped_can_be_drained(maker: Maker, engine: AsyncEngine) -> None:
+    relay = outbox.relay(engine, Received())
+    await publish(maker, "a")
+
+    relay.stop()
+
+    assert await relay.drain() == 1
+
+
+async def test_what_could_not_be_noted_is_told_of(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay = outbox.relay(engine, Received())
+    await publish(maker, "a")
+    taken = await relay._write(relay._take)
+    taken.delivered += taken.heads
+
+    await relay._note(taken, by=0)
+
+    assert "1 delivered events could not be noted in time" in caplog.text
+    assert len(await rows(observer)) == 1
+
+
+async def test_a_relay_looks_where_the_sessions_publish(engine: AsyncEngine, observer: AsyncEngine) -> None:
+    """Tenants have the outbox in a schema of theirs; a sessionmaker for the tables of several databases has binds."""
+    async with engine.begin() as connection:
+        await connection.create_all(Base.metadata)
+    maker = async_sessionmaker(binds={outbox.table: engine}, class_=OutboxSession, outbox=outbox)
+    received = Received()
+    await publish(maker, "a")
+
+    assert await outbox.relay(maker, received).drain() == 1
+
+
+@pytest.mark.without("sqlite", reason="it has no schemas")
+async def test_a_relay_reads_the_schema_of_its_tenant(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE SCHEMA tenant")
+    tenant = engine.execution_options(schema_translate_map={None: "tenant"})
+    async with tenant.begin() as connection:
+        await connection.create_all(Base.metadata)
+    schemas = {None: "tenant"}
+    maker = async_sessionmaker(engine, class_=OutboxSession, outbox=outbox, schema_translate_map=schemas)
+    received = Received()
+    await publish(maker, "a")
+
+    assert await outbox.relay(maker, received).drain() == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"batch": 0}, "batch is a whole number from 1"),
         ({"attempts": "3"}, "attempts is a whole number from 1"),
         ({"every": -1}, "every is a number of seconds"),
+        ({"every": float("nan")}, "every is a number of seconds"),
+        ({"lease": float("inf")}, "lease is a number of seconds"),
+        ({"lease": 0}, "with 0 there is time for nothing"),
         ({"interval": 1}, "a relay has the options batch, every, .* but not interval"),
     ],
 )
