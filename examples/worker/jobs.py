@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy import select
 
-from aiosession import DatabaseError
+from aiosession import OperationalError, StatementTimeoutError
 from aiosession.ext.outbox import OutboxSession
 from examples.worker.models import Entry, Job, Sessions, State, milliseconds
 
@@ -69,11 +69,16 @@ async def carry_out(session: OutboxSession, job: Job) -> None:
     try:
         async with session.begin_nested():
             await HANDLERS[job.kind](session, job)
-    except DatabaseError:
-        raise  # of the whole transaction: retrying() knows what to do
     except Exception as error:
+        if concerns_the_transaction(error):
+            raise  # retrying() knows what to do
         job.failed(error)
     else:
         job.state = State.DONE
     if job.state != State.WAITING:
         session.publish({"job": job.id, "state": str(job.state)}, topic="job ended", key=f"job {job.id}")
+
+
+def concerns_the_transaction(error: Exception) -> bool:
+    """Say whether an error is that of the whole transaction, and not of the job alone."""
+    return isinstance(error, OperationalError) and not isinstance(error, StatementTimeoutError)

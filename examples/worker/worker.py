@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -11,13 +12,14 @@ from typing import Final
 
 import anyio
 
-from aiosession import UniqueViolationError
+from aiosession import OperationalError, PoolTimeoutError, UniqueViolationError
 from aiosession.events import StatementEvent
 from aiosession.ext.outbox import OutboxEvent, OutboxSession
 from examples.worker.jobs import do_next
 from examples.worker.models import Letter, Sessions, make_sessions, outbox
 from examples.worker.singleton import summarise
 
+_log: Final = logging.getLogger("examples.worker")
 TASKS: Final = 2
 PAUSE: Final = 0.05
 """Seconds until it is looked for work again where there was none."""
@@ -64,9 +66,14 @@ class Worker:
             group.create_task(self._relay.run())
 
     async def _repeat(self, act: Callable[[], Awaitable[bool]]) -> None:
-        """Do something again and again, after a pause where it says that there was nothing to do."""
+        """Do something again and again, after a pause where there was nothing to do or it could not be done."""
         while not self._is_over.is_set():
-            if not await act():
+            try:
+                was_busy = await act()
+            except (OperationalError, PoolTimeoutError, TimeoutError) as error:
+                _log.warning("the database is away or too slow, it is tried again: %r", error)
+                was_busy = False
+            if not was_busy:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE):
                         await self._is_over.wait()

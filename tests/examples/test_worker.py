@@ -2,19 +2,19 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from rich.console import Console
 from sqlalchemy import select
 
-from aiosession import AsyncEngine, AsyncSession, create_async_engine
+from aiosession import AsyncEngine, AsyncSession, DisconnectError, create_async_engine
 from aiosession.events import StatementEvent
 from aiosession.ext.outbox import OutboxEvent
 from examples.worker.audit import look, problems
 from examples.worker.demo import Options, tell, torment
-from examples.worker.jobs import do_next, take
+from examples.worker.jobs import HANDLERS, do_next, take
 from examples.worker.models import Base, Entry, Job, Sessions, State, Summary, make_sessions, outbox
 from examples.worker.singleton import is_only_one, summarise
 from examples.worker.worker import Worker
@@ -47,6 +47,39 @@ async def sessions(database_url: str, engine: AsyncEngine) -> AsyncIterator[Sess
 async def given(sessions: Sessions, *kinds: str) -> None:
     async with sessions.begin() as session:
         session.add_all(Job(kind=kind, amount=5) for kind in kinds)
+
+
+async def add_twice(session: AsyncSession, job: Job) -> None:
+    """Do what the database refuses."""
+    session.add(Summary(id=1))
+    await session.flush()
+
+
+async def test_a_job_that_the_database_refuses_fails_and_holds_nothing_up(
+    sessions: Sessions, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HANDLERS, "refused", add_twice)
+    await given(sessions, "refused", "add")
+
+    assert await do_next(sessions)
+    assert await do_next(sessions)
+    assert [state[:2] for state in await states(engine)] == [(State.WAITING, 1), (State.DONE, 0)]
+
+
+async def test_a_worker_waits_for_a_database_that_is_away(sessions: Sessions, caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker(sessions, "patient")
+    answers: Iterator[Exception | bool] = iter([DisconnectError("SELECT", None, OSError("gone")), TimeoutError(), True])
+
+    async def act() -> bool:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        worker.stop()
+        return answer
+
+    await worker._repeat(act)
+
+    assert len(caplog.records) == 2
 
 
 async def let_time_pass(sessions: Sessions) -> None:
