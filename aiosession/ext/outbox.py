@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any, Final, TypeAlias, Unpack
 from uuid import UUID, uuid4
 
@@ -138,6 +139,8 @@ class Outbox:
             delay: Seconds that it waits at least.
 
         """
+        if not isinstance(session, AsyncSession):
+            raise ArgumentError(f"an event is published with a session, whose work it tells of, not with {session!r}")
         now = datetime.now(UTC)
         row, event_id = self._row(), uuid4()
         row.id = event_id
@@ -146,7 +149,7 @@ class Outbox:
         row.payload = self._serializer(event)
         row.headers = _checked_headers(headers)
         row.attempts = 0
-        row.created_at, row.available_at = now, now + timedelta(seconds=delay)
+        row.created_at, row.available_at = now, now + _checked_delay(delay)
         session.add(row)
         return event_id
 
@@ -228,6 +231,12 @@ def _make_table(name: str, metadata: MetaData, schema: str | None) -> Table:
     )
 
 
+def _checked_delay(delay: object) -> timedelta:
+    if not isinstance(delay, int | float) or isinstance(delay, bool) or not 0 <= delay < inf:
+        raise ArgumentError(f"delay is a number of seconds, not {delay!r}")
+    return timedelta(seconds=delay)
+
+
 def _checked_topic(event: object, topic: str | None) -> str:
     if topic is None:
         if isinstance(event, _PLAIN):
@@ -245,6 +254,8 @@ def _checked_text(name: str, value: object) -> str | None:
 
 
 def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ArgumentError(f"headers are texts by name, not {headers!r}")
     found: dict[Any, Any] = {} if headers is None else dict(headers)
     for name, value in found.items():
         if not (isinstance(name, str) and isinstance(value, str)):

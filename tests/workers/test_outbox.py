@@ -140,6 +140,9 @@ async def test_a_serializer_of_ones_own(engine: AsyncEngine) -> None:
         ({}, {"topic": "x" * 256}, "topic is a text of at most 255 characters"),
         ({}, {"topic": "t", "key": 7}, "key is a text of at most 255 characters, not 7"),
         ({}, {"topic": "t", "headers": {"a": 1}}, "headers are texts by name; got 'a': 1"),
+        ({}, {"topic": "t", "headers": ["a"]}, r"headers are texts by name, not \['a'\]"),
+        ({}, {"topic": "t", "delay": "5"}, "delay is a number of seconds, not '5'"),
+        ({}, {"topic": "t", "delay": float("nan")}, "delay is a number of seconds, not nan"),
     ],
 )
 async def test_what_cannot_be_published_is_refused_at_once(
@@ -149,6 +152,11 @@ async def test_what_cannot_be_published_is_refused_at_once(
         with pytest.raises(ArgumentError, match=message):
             session.publish(event, **options)
         assert not session.new
+
+
+def test_an_event_needs_a_session() -> None:
+    with pytest.raises(ArgumentError, match="an event is published with a session"):
+        outbox.publish(async_sessionmaker(), {}, topic="t")  # type: ignore[arg-type]
 
 
 def test_a_session_has_to_be_told_its_outbox() -> None:
