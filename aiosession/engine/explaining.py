@@ -4,6 +4,7 @@ Sources: PostgreSQL's manual, EXPLAIN; "EXPLAIN QUERY PLAN" of SQLite; MariaDB's
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal, Protocol
 from typing_extensions import override
 
 from aiosession.drivers.protocol import Reply
+from aiosession.engine.wire import verb
 from aiosession.errors import ArgumentError, InvalidRequestError, near
 
 Format = Literal["text", "json"]
@@ -18,6 +20,9 @@ Format = Literal["text", "json"]
 SAVEPOINT: Final = "aiosession_explain"
 """What a write that is carried out to be measured is rolled back to."""
 
+_ANOTHER: Final = re.compile(r";[\s;]*[^\s;'\"]")
+"""A semicolon after which a statement may begin, which none does with a quotation mark. Some databases carry out what
+follows it; where quoted text ends depends on their settings, so that this is all that is looked at."""
 _FORMATS: Final = ("text", "json")
 _OPTIONS: Final = (
     "buffers",
@@ -104,8 +109,13 @@ class Runs(Protocol):
 
 async def ask(wire: Runs, system: str, request: Request, sql: str, values: Sequence[object]) -> Explanation:
     """Have a statement explained."""
-    if sql.lstrip().upper().startswith(("EXPLAIN", "ANALYZE ")):
+    if verb(sql) in {"EXPLAIN", "ANALYZE", "ANALYSE"}:
         raise ArgumentError("this statement is an EXPLAIN already; execute it, or pass the statement that it is about")
+    if _ANOTHER.search(sql):
+        raise ArgumentError(
+            "one statement is explained at a time, and after a semicolon another one could begin; pass each by itself, "
+            "and a value that has a semicolon in it as a parameter"
+        )
     reply = await wire.run(request.prefix(system) + sql, values)
     rows = tuple(tuple(row) for row in reply.rows)
     if request.format == "json":

@@ -34,7 +34,9 @@ E = TypeVar("E", bound=BaseException)
 Parameters = Sequence[object]
 Chunks = AsyncGenerator[list[Row], None]
 
-_VERB: Final = re.compile("[A-Za-z]+")
+_VERB: Final = re.compile(r"(?:[\s(;]|--[^\n]*|#[^\n]*|/\*(?!M?!).*?\*/|/\*M?!\d*)*+([A-Za-z]+)", re.DOTALL)
+"""The first word of a statement, after blanks, parentheses and comments; those of MariaDB that begin with ``/*!`` are
+carried out."""
 
 
 class EngineConnection:
@@ -150,20 +152,27 @@ class EngineConnection:
         for event in events:
             await self._hooks.tell_before(event)
         started = perf_counter()
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             await connection.pipeline(requests, answers)
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # a cancellation is told of too
             failure = error
-        for event, answer in zip(events, answers, strict=False):
+        seconds = perf_counter() - started
+        place = len(requests) if failure is None else min(len(answers), len(requests) - 1)
+        for event, answer in zip(events[:place], answers, strict=False):
             event.row_count, event.returns_rows = _count(answer), _is_rows(answer)
-            await self._report(event, started, None)
-        if failure is not None:
-            place = min(len(answers), len(requests) - 1)
-            failed = requests[place]
-            for event in events[place : place + 1]:
-                await self._report(event, started, self._translated(failure, failed.sql, failed.parameters))
-            self._fail(failure, failed.sql, failed.parameters)
+            await self._report(event, seconds * event.round_trips, None)
+        if failure is None:
+            return
+        failed = requests[place]
+        for event in events[place : place + 1]:
+            told = self._translated(failure, failed.sql, failed.parameters)
+            await self._report(event, seconds * event.round_trips, told)
+        if not isinstance(failure, Exception):
+            raise failure
+        self._fail(failure, failed.sql, failed.parameters)
 
     async def run(self, sql: str, parameters: Parameters = ()) -> Reply:
         """Run one statement of which nothing is known: its column names, its rows and its count."""
@@ -215,7 +224,7 @@ class EngineConnection:
         finally:
             await chunks.aclose()
             event.row_count, event.round_trips, event.returns_rows = rows, trips, True
-            await self._report(event, perf_counter() - waited, failure)
+            await self._report(event, waited, failure)
 
     async def script(self, sql: str) -> None:
         """Run SQL text without parameters as it is."""
@@ -339,23 +348,23 @@ class EngineConnection:
         try:
             result = await send(sql, parameters)
         except Exception as error:
-            await self._report(event, started, self._translated(error, sql, parameters))
+            await self._report(event, perf_counter() - started, self._translated(error, sql, parameters))
             self._fail(error, sql, parameters)
         except GeneratorExit:
             raise
         except BaseException as error:  # a cancellation
-            await self._report(event, started, error)
+            await self._report(event, perf_counter() - started, error)
             raise
         event.row_count, event.returns_rows = _count(result), _is_rows(result)
-        await self._report(event, started, None)
+        await self._report(event, perf_counter() - started, None)
         return result
 
     def _event(self, sql: str, parameters: object, *, many: bool = False) -> StatementEvent:
-        return StatementEvent(sql, parameters, _kind(sql), many, connection=number_of(self._open()))
+        return StatementEvent(sql, parameters, verb(sql), many, connection=number_of(self._open()))
 
-    async def _report(self, event: StatementEvent, started: float, error: BaseException | None) -> None:
+    async def _report(self, event: StatementEvent, seconds: float, error: BaseException | None) -> None:
         if self._hooks:
-            event.duration = perf_counter() - started
+            event.duration = seconds
             event.error = error
             try:
                 await self._hooks.tell_after(event)
@@ -393,10 +402,10 @@ def translated(
     return error if kind is None else kind(sql, parameters, error, hide_parameters=hide_parameters)
 
 
-def _kind(sql: str) -> str:
-    """Return the verb of a statement."""
-    found = _VERB.search(sql)
-    return found.group().upper() if found else ""
+def verb(sql: str) -> str:
+    """Return the verb of a statement in capitals; empty if there is none."""
+    found = _VERB.match(sql)
+    return found[1].upper() if found else ""
 
 
 def _count(result: object) -> int | None:

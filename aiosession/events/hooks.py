@@ -71,7 +71,8 @@ class StatementEvent:
     many: bool = False
     """It is run once for each row of parameters."""
     duration: float | None = None
-    """Seconds until the answer; None before the statement. Of a stream, those that its reader waited."""
+    """Seconds until the answer; None before the statement. Of a stream, those that its reader waited; of
+    statements that went out together, the first has them all, the others 0."""
     row_count: int | None = None
     error: BaseException | None = None
     connection: int | None = None

@@ -52,6 +52,30 @@ async def test_writes_are_explained_and_not_carried_out(engine: AsyncEngine, obs
     assert await names_seen_by(observer) == ["Ann"]
 
 
+@pytest.mark.parametrize("analyze", [False, pytest.param(True, marks=ANALYZES)])
+async def test_several_statements_are_refused_and_not_carried_out(
+    engine: AsyncEngine, observer: AsyncEngine, analyze: bool
+) -> None:
+    for second in ("DELETE FROM author", "/**/DELETE FROM author", "\n -- so\n DELETE FROM author"):
+        several = text(f"SELECT 1 ;; {second}")
+        async with AsyncSession(engine) as session:
+            with pytest.raises(ArgumentError, match="one statement is explained"):
+                await session.explain(several, analyze=analyze)
+            await session.commit()
+        async with engine.connect() as connection:
+            with pytest.raises(ArgumentError, match="one statement is explained"):
+                await connection.explain(several, analyze=analyze)
+            await connection.commit()
+
+    assert await names_seen_by(observer) == ["Ann"]
+
+
+async def test_semicolons_that_end_nothing_are_no_harm(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        assert (await session.explain(text("SELECT name FROM author WHERE name <> '; ' AND note = ';';\n"))).rows
+        assert (await session.explain(select(Author).where(Author.name == "a; DELETE FROM author"))).rows
+
+
 async def test_parameters_are_given_as_for_execute(engine: AsyncEngine) -> None:
     async with AsyncSession(engine) as session:
         assert (await session.explain(text("SELECT name FROM author WHERE id = :id"), {"id": 1})).rows
@@ -152,6 +176,8 @@ async def test_it_sees_the_tables_of_the_transaction(engine: AsyncEngine) -> Non
     [
         ({"statement": "SELECT 1"}, "has to be marked as such: text"),
         ({"statement": text("EXPLAIN SELECT 1")}, "is an EXPLAIN already"),
+        ({"statement": text("/* why */ ANALYZE\nDELETE FROM author")}, "is an EXPLAIN already"),
+        ({"statement": text("(ANALYZE) DELETE FROM author")}, "is an EXPLAIN already"),
         ({"statement": insert(Author), "params": [{"name": "Eve"}]}, "one set of parameters"),
         ({"statement": select(Author), "format": "xml"}, "format is 'text' or 'json', not 'xml'"),
         ({"statement": select(Author), "analyze": "yes"}, "analyze is True or False"),
