@@ -18,6 +18,9 @@ Target: TypeAlias = AsyncEngine | AsyncConnection | AsyncSession | async_session
 """What statements are listened to: an engine, or whatever is bound to some."""
 
 _LONGEST: Final = 160
+_CONTROL: Final = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+_KINDS: Final = _CONTROL | {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "CREATE", "ALTER", "DROP"}
+"""Verbs; several writes that went out as one statement are one of WITH."""
 _REMEDY: Final = (
     "Load for all objects at once: options(selectinload(...)) on the query, `await session.load(objects, ...)`, or one "
     "query with in_() in the place of get() in a loop"
@@ -48,6 +51,9 @@ def assert_statements(
     """
     if count is None and most is None and not kinds:
         raise ArgumentError("assert_statements() takes a count, most=, or counts by verb such as select=1")
+    unknown = [kind for kind in kinds if kind.upper() not in _KINDS]
+    if unknown:
+        raise ArgumentError(f"{', '.join(unknown)}: statements are counted as {', '.join(sorted(_KINDS)).lower()}")
     with StatementLog(*engines_of(target)) as log:
         yield log
     problems = []
@@ -112,7 +118,7 @@ def engines_of(target: Target) -> list[AsyncEngine]:
 
 
 def _is_control(kind: str) -> bool:
-    return kind.upper() in {"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
+    return kind.upper() in _CONTROL
 
 
 def _listed(log: StatementLog, *, every: bool) -> list[str]:

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
-from aiosession.errors import ArgumentError
+from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.session.scoped import async_scoped_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
@@ -55,8 +55,14 @@ async def rolled_back(
         maker.kw = {name: await loan.replaced(value) for name, value in before.items()}
         maker.kw["join_transaction_mode"] = "create_savepoint"
         maker.kw.pop("twophase", None)
+        lent = bound(maker)
         try:
             yield maker
+            if bound(maker) != lent:
+                raise InvalidRequestError(
+                    "the sessionmaker was configured anew within rolled_back(), so that what its sessions wrote is "
+                    "there for good: configure it before (in a fixture: in aiosession_maker)"
+                )
         finally:
             maker.kw = before
 

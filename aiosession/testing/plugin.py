@@ -71,22 +71,20 @@ def aiosession_metadata() -> MetaData:
 
 
 @pytest.fixture(scope="session")
-def aiosession_schema(aiosession_url: str, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Make the tables of ``aiosession_metadata``, once for the run, and drop them at its end.
+def aiosession_schema(aiosession_url: str, request: pytest.FixtureRequest) -> None:
+    """Make the tables of ``aiosession_metadata`` that are not there, once for the run; none is ever dropped.
 
     Override it to make them in another way, such as by migrations.
     """
     metadata: MetaData = request.getfixturevalue("aiosession_metadata")
-    _run_apart(lambda: _with_connection(aiosession_url, metadata, "create_all"))
-    yield
-    _run_apart(lambda: _with_connection(aiosession_url, metadata, "drop_all"))
+    _run_apart(lambda: _make_tables(aiosession_url, metadata))
 
 
-async def _with_connection(url: str, metadata: MetaData, verb: str) -> None:
+async def _make_tables(url: str, metadata: MetaData) -> None:
     engine = create_async_engine(url)
     try:
         async with engine.begin() as connection:
-            await getattr(connection, verb)(metadata)
+            await connection.create_all(metadata)
     finally:
         await engine.dispose()
 

@@ -64,6 +64,12 @@ async def test_a_question_without_a_number_is_refused(engine: AsyncEngine) -> No
             pass
 
 
+async def test_a_verb_that_there_is_not_is_refused(engine: AsyncEngine) -> None:
+    with pytest.raises(ArgumentError, match="selects: statements are counted as alter, begin"):  # noqa: SIM117
+        with assert_statements(engine, selects=0):
+            pass
+
+
 async def test_one_query_for_each_object_is_found(session: AsyncSession, engine: AsyncEngine) -> None:
     keys = (await session.scalars(select(Author.id))).all()
 

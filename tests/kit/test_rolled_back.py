@@ -7,7 +7,7 @@ from sqlalchemy import select
 from typing_extensions import override
 
 from aiosession import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
-from aiosession.errors import ArgumentError, IntegrityError
+from aiosession.errors import ArgumentError, IntegrityError, InvalidRequestError
 from aiosession.testing.isolation import rolled_back
 from tests.session_model import Author, Book, make_tables, names_seen_by, put_author
 
@@ -142,6 +142,16 @@ async def test_afterwards_the_sessionmaker_is_as_it_was(
 
     assert sessions.kw == before
     assert engine.pool.status().holders == ()
+
+
+async def test_a_sessionmaker_that_is_configured_within_is_told_of(
+    sessions: async_sessionmaker[AsyncSession], engine: AsyncEngine
+) -> None:
+    with pytest.raises(InvalidRequestError, match=r"configured anew within rolled_back\(\)"):
+        async with rolled_back(sessions):
+            sessions.configure(bind=engine)
+
+    assert sessions.kw["bind"] is engine
 
 
 async def test_what_is_no_sessionmaker_is_refused(engine: AsyncEngine) -> None:

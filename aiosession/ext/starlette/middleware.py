@@ -1,11 +1,12 @@
 """When does the work of a request commit? Before its response starts, so that a failed commit becomes the response."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-import anyio
 from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiosession import ArgumentError, AsyncSession, async_scoped_session, async_sessionmaker
@@ -13,6 +14,12 @@ from aiosession.ext.starlette.requests import DEFAULT, SCOPE_KEY, RequestSession
 
 _OF_THE_SERVER: Final = frozenset({500, Exception})
 """Keys of handlers that answer for what nobody else does; Starlette calls them outside of all middlewares."""
+
+
+_CLIENT_IS_GONE: Final = 499
+"""What nginx notes for it; middlewares want a response, whoever may get it."""
+_TURNS: Final = 8
+"""Turns of the event loop after which a message that is there would have come through all middlewares."""
 
 
 def succeeded(status: int) -> bool:
@@ -97,10 +104,14 @@ class AsyncSessionMiddleware:
             except Exception:
                 if exchange.replaced is None:
                     raise
-            if exchange.replaced is not None and exchange.replaced.error is not None:
-                await _answer_error(exchange.replaced.error, (scope.get("app"), app), scope, exchange.receive, send)
+            if exchange.replaced is not None:
+                apps = scope.get("app"), app
+                await _answer_instead(exchange.replaced.error, apps, scope, exchange.receive, send)
         finally:
-            await unit.close()
+            try:
+                await exchange.end()
+            finally:
+                await unit.close()
 
 
 class _ReplacedError(Exception):
@@ -114,7 +125,17 @@ class _ReplacedError(Exception):
 class _Exchange:
     """A request and its response on their way through the middleware."""
 
-    __slots__ = ("_commit_on", "_is_answered", "_notices_leaving", "_receive", "_seen", "_send", "_unit", "replaced")
+    __slots__ = (
+        "_coming",
+        "_commit_on",
+        "_is_answered",
+        "_notices_leaving",
+        "_receive",
+        "_seen",
+        "_send",
+        "_unit",
+        "replaced",
+    )
 
     def __init__(
         self,
@@ -134,10 +155,17 @@ class _Exchange:
         self._notices_leaving: Final = notices_leaving
         self._is_answered = False
         self._seen: deque[Message] = deque()
+        self._coming: asyncio.Future[Message] | None = None
+        """What was asked for and has not come yet."""
 
     async def receive(self) -> Message:
         """Hand out what the client sends, what was looked at already first."""
-        return self._seen.popleft() if self._seen else await self._receive()
+        if self._seen:
+            return self._seen.popleft()
+        if self._coming is not None:
+            coming, self._coming = self._coming, None
+            return await coming
+        return await self._receive()
 
     async def send(self, message: Message) -> None:
         """Pass a message on to the client; before the first one the work is settled."""
@@ -168,10 +196,7 @@ class _Exchange:
     async def _is_client_gone(self) -> bool:
         """Whether a disconnect is the next thing to be received; what else there is, is kept for the application."""
         while len(self._seen) <= 1:
-            message: Message | None = None
-            with anyio.CancelScope() as scope:
-                scope.cancel()
-                message = await self._receive()
+            message = await self._peek()
             if message is None:
                 return False
             self._seen.append(message)
@@ -180,6 +205,36 @@ class _Exchange:
             if message.get("more_body", False):
                 return False
         return False
+
+    async def _peek(self) -> Message | None:
+        """Return what is there to be received, None if nothing is; what comes later is kept for the application."""
+        # Not to be cancelled: other middlewares would lose what they have in hands.
+        self._coming = self._coming or asyncio.ensure_future(self._receive())
+        for _ in range(_TURNS):
+            if self._coming.done():
+                coming, self._coming = self._coming, None
+                return coming.result()
+            await asyncio.sleep(0)
+        return None
+
+    async def end(self) -> None:
+        """Wait for nothing any more."""
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            coming.cancel()
+            await asyncio.wait([coming])
+            if not coming.cancelled():
+                coming.exception()  # nobody is interested any more
+
+
+async def _answer_instead(
+    error: Exception | None, apps: tuple[Any, ...], scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer for an error of the commit; a client that is gone gets what only middlewares and logs will see."""
+    if error is None:
+        await Response(status_code=_CLIENT_IS_GONE)(scope, receive, send)
+    else:
+        await _answer_error(error, apps, scope, receive, send)
 
 
 async def _answer_error(error: Exception, apps: tuple[Any, ...], scope: Scope, receive: Receive, send: Send) -> None:

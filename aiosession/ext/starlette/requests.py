@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
-from aiosession import AsyncSession, ConcurrentUseError, InvalidRequestError, ResourceClosedError, async_scoped_session
+from aiosession import (
+    ArgumentError,
+    AsyncSession,
+    ConcurrentUseError,
+    InvalidRequestError,
+    ResourceClosedError,
+    async_scoped_session,
+)
 
 SCOPE_KEY: Final = "aiosession"
 """Where an ASGI scope has the `RequestSessions`, by the names of their middlewares."""
@@ -63,12 +70,12 @@ class RequestSessions:
             session: AsyncSession = self.sessions.registry.session_of(self._opened[0], {})  # type: ignore[attr-defined]
             return session
         if self._session is None:
-            self._session = self._make()
+            self._session = _checked(self._make())
         return self._session
 
     def extra(self) -> AsyncSession:
         """Return another session, which is closed when the response and its background tasks are done."""
-        session = self._make()
+        session = _checked(self._make())
         self._extra.append(session)
         return session
 
@@ -112,6 +119,17 @@ class RequestSessions:
                 return await session.close()
             except ConcurrentUseError:
                 continue
+
+
+def _checked(made: object) -> AsyncSession:
+    """Return what `sessions` made, if it is a session of ours."""
+    if isinstance(made, AsyncSession):
+        return made
+    kind = type(made)
+    raise ArgumentError(
+        f"sessions= of the middleware makes sessions of aiosession when called, as "
+        f"aiosession.async_sessionmaker(engine) does; it made {kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def sessions_of(connection: HTTPConnection | MutableMapping[str, Any], name: str = DEFAULT) -> RequestSessions:
