@@ -9,7 +9,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from math import inf
 from typing import Any, Final, TypeAlias, Unpack
 from uuid import UUID, uuid4
 
@@ -32,8 +31,8 @@ from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.types import TypeEngine
 from typing_extensions import override
 
-from aiosession import ArgumentError, AsyncEngine, AsyncSession, async_sessionmaker, registry
-from aiosession.ext.relay import Handler, OutboxEvent, Relay, RelayOptions
+from aiosession import ArgumentError, AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker, registry
+from aiosession.ext.relay import Handler, OutboxEvent, Relay, RelayOptions, check_seconds
 
 __all__ = ["Handler", "Outbox", "OutboxEvent", "OutboxSession", "Relay", "to_json"]
 
@@ -118,7 +117,7 @@ class Outbox:
 
     def publish(
         self,
-        session: AsyncSession,
+        session: AsyncSession | async_scoped_session[Any],
         event: Any,
         *,
         topic: str | None = None,
@@ -138,9 +137,15 @@ class Outbox:
             headers: Texts for the handler besides the event, an id for tracing for one.
             delay: Seconds that it waits at least.
 
+        Raises `ArgumentError` for arguments that cannot be stored, and for what is no session.
+
         """
-        if not isinstance(session, AsyncSession):
-            raise ArgumentError(f"an event is published with a session, whose work it tells of, not with {session!r}")
+        if not isinstance(session, AsyncSession | async_scoped_session):
+            raise ArgumentError(
+                f"publish() takes the session whose work the event tells of, not {session!r}: "
+                f"`async with Session.begin() as session: outbox.publish(session, event)`"
+            )
+        check_seconds("delay", delay)
         now = datetime.now(UTC)
         row, event_id = self._row(), uuid4()
         row.id = event_id
@@ -149,7 +154,7 @@ class Outbox:
         row.payload = self._serializer(event)
         row.headers = _checked_headers(headers)
         row.attempts = 0
-        row.created_at, row.available_at = now, now + _checked_delay(delay)
+        row.created_at, row.available_at = now, now + timedelta(seconds=delay)
         session.add(row)
         return event_id
 
@@ -159,7 +164,9 @@ class Outbox:
         """Return what delivers the events of this outbox to *handler*: ``await relay.run()``, or ``drain()`` in tests.
 
         Args:
-            source: The engine of the database that the table is in, or an `async_sessionmaker` with one.
+            source: The engine of the database that the table is in; or the `async_sessionmaker` that makes the sessions
+                which publish, for its engine, its *binds* and its *schema_translate_map*. One whose sessions choose
+                engines by a ``get_bind()`` of their own is refused.
             handler: ``async def handler(event: OutboxEvent)``, or a plain function that does not block; an event is
                 delivered when it returns, and tried again later when it raises.
             options: *batch*, the most events that are taken at once (100). *every*: seconds between looks at a table
@@ -227,14 +234,8 @@ def _make_table(name: str, metadata: MetaData, schema: str | None) -> Table:
         Column("dead_at", Moment),
         Index(f"{name}_key", "key", "position"),
         schema=schema,
-        sqlite_autoincrement=True,  # a position is never used again: a late relay would take the new event for the old
+        sqlite_autoincrement=True,  # no position is given twice
     )
-
-
-def _checked_delay(delay: object) -> timedelta:
-    if not isinstance(delay, int | float) or isinstance(delay, bool) or not 0 <= delay < inf:
-        raise ArgumentError(f"delay is a number of seconds, not {delay!r}")
-    return timedelta(seconds=delay)
 
 
 def _checked_topic(event: object, topic: str | None) -> str:
@@ -254,9 +255,10 @@ def _checked_text(name: str, value: object) -> str | None:
 
 
 def _checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    if headers is not None and not isinstance(headers, Mapping):
-        raise ArgumentError(f"headers are texts by name, not {headers!r}")
-    found: dict[Any, Any] = {} if headers is None else dict(headers)
+    given: object = {} if headers is None else headers
+    if not isinstance(given, Mapping):
+        raise ArgumentError(f"headers are texts by name, a dict for one; got {given!r}")
+    found: dict[Any, Any] = dict(given)
     for name, value in found.items():
         if not (isinstance(name, str) and isinstance(value, str)):
             raise ArgumentError(f"headers are texts by name; got {name!r}: {value!r}")

@@ -1,7 +1,8 @@
 """How do the events of an outbox reach their handler? In batches that a relay takes for a while, hands on and deletes.
 
 Taking is a short transaction and nothing is locked while handlers work. A relay takes the first event of a key and with
-it those that follow; nobody else gets anything of the key until the first one is deleted, or its time is over.
+it those that follow; nobody else gets anything of the key until the first one is deleted, or its time is over. What was
+taken has the end of that time in ``available_at``: a relay changes rows only as long as they have the time it has set.
 """
 
 import asyncio
@@ -30,7 +31,9 @@ from aiosession import (
 
 _log: Final = logging.getLogger("aiosession.outbox")
 _SETTLING: Final = 5.0
-"""Seconds to note what was delivered, when the relay is cancelled."""
+"""Seconds to note what was delivered, when the relay is cancelled or the lease is over."""
+_LONGEST_WAIT: Final = 1e9
+"""Seconds, some thirty years: more than that is a mistake, and leads to times that databases do not know."""
 _LAST_START, _LAST_END = 0.5, 0.75
 """The parts of a lease after which no event is begun, and after which a handler is broken off.
 
@@ -93,19 +96,25 @@ class _Batch:
     """Events that were taken together, and what became of them."""
 
     events: list[OutboxEvent]
-    heads: list[int]
-    """The positions of those that are kept from other relays, and the followers of their keys with them."""
-    times: dict[int, datetime]
-    """Until when each is out of reach of others; if it is another time by now, another relay is at work on it."""
-    delivered: list[int] = field(default_factory=list)
+    until: datetime
+    """When others may take them: what their rows say as long as nobody else has."""
+    delivered: list[OutboxEvent] = field(default_factory=list)
     failed: list[tuple[OutboxEvent, str]] = field(default_factory=list)
     running: OutboxEvent | None = None
     """The one that the handler is at work on."""
+    is_noted: bool = False
+    """Whether it stands in the database what became of them."""
 
     @property
-    def untouched(self) -> list[int]:
-        """The heads that nothing became of."""
-        return list({*self.heads} - {*self.delivered} - {event.position for event, _ in self.failed})
+    def is_touched(self) -> bool:
+        """Whether anything became of any of them."""
+        return bool(self.delivered or self.failed)
+
+    @property
+    def untouched(self) -> list[UUID]:
+        """The events that nothing became of."""
+        touched = {event.id for event in (*self.delivered, *(event for event, _ in self.failed))}
+        return [event.id for event in self.events if event.id not in touched]
 
 
 class Relay:
@@ -127,32 +136,31 @@ class Relay:
         self._write: Final = _transactions(source, table)
         self._stops = False
         self._stopped: anyio.Event | None = None
-        """Set by `stop`; there is one while `run` is at work."""
 
     async def run(self) -> None:
         """Deliver events until `stop` is called or the task is cancelled; wait for more where there are none.
 
         A database that cannot be reached is waited for. What was handed over before a cancellation counts as delivered.
-        Raises `InvalidRequestError` while it is running already: make another relay with ``outbox.relay(...)``.
+        Raises `InvalidRequestError` if this relay runs already.
         """
         if self._stopped is not None:
-            raise InvalidRequestError("this relay is running; for more of them call outbox.relay(...) once for each")
+            raise InvalidRequestError("this relay runs already; make another one with outbox.relay() to have two")
         self._stopped = anyio.Event()
         try:
             while not self._stops:
-                await self._deliver_or_wait(self._stopped)
+                if not await self._goes_on() and not self._stops:
+                    with anyio.move_on_after(self._options.every):
+                        await self._stopped.wait()
         finally:
             self._stops, self._stopped = False, None
 
-    async def _deliver_or_wait(self, stopped: anyio.Event) -> None:
+    async def _goes_on(self) -> bool:
+        """Deliver a batch; False if it is time for a pause."""
         try:
-            is_idle = not (await self._deliver()).events
+            return (await self._deliver()).is_touched
         except (OperationalError, PoolTimeoutError) as error:
             _log.warning("the outbox cannot be read or written, which is tried again: %s", error)
-            is_idle = True
-        if is_idle and not self._stops:
-            with anyio.move_on_after(self._options.every):
-                await stopped.wait()
+            return False
 
     def stop(self) -> None:
         """Have `run` return when the handler that is at work has come to its end; never waits."""
@@ -161,57 +169,68 @@ class Relay:
             self._stopped.set()
 
     async def drain(self) -> int:
-        """Deliver everything that can be delivered now and return how many events were; those that fail wait."""
-        if self._stopped is None:
-            self._stops = False  # of a run() that never was
+        """Deliver everything that can be delivered now and return how many events were; those that fail wait.
+
+        It is not ended by `stop`. An event of which could not be noted that it was delivered is not counted.
+        """
         total = 0
-        while not self._stops and (batch := await self._deliver()).events:
-            total += len(batch.delivered)
+        while (batch := await self._deliver(stops=False)).is_touched:
+            total += len(batch.delivered) if batch.is_noted else 0
         return total
 
-    async def _deliver(self) -> _Batch:
-        """Take a batch, hand it over and note what became of it."""
+    async def _deliver(self, *, stops: bool = True) -> _Batch:
+        """Take a batch, hand it over and note what became of it; *stops*: as long as `stop` was not called."""
         began, lease = anyio.current_time(), self._options.lease
         batch: _Batch = await self._write(self._take)
         if not batch.events:
             return batch
         try:
             with anyio.CancelScope(deadline=began + _LAST_END * lease) as scope:
-                await self._hand_over(batch, last_start=began + _LAST_START * lease)
+                await self._hand_over(batch, last_start=began + _LAST_START * lease, stops=stops)
             if scope.cancelled_caught and batch.running is not None:
                 batch.failed.append((batch.running, f"broken off: it took too long for lease={lease:g} seconds"))
-        except BaseException:
-            await self._note(batch, by=anyio.current_time() + _SETTLING)
+            with anyio.CancelScope(deadline=max(began + lease, anyio.current_time() + _SETTLING)):
+                await self._note(batch)
+        except Exception:
             raise
-        await self._note(batch, by=max(began + lease, anyio.current_time() + _SETTLING))
+        except BaseException:  # cancelled, so there is little time
+            with anyio.move_on_after(_SETTLING, shield=True):
+                await self._note(batch)
+            raise
+        finally:
+            self._report(batch)
         return batch
 
-    async def _note(self, batch: _Batch, *, by: float) -> None:
-        """Write down what became of a batch, shielded; what is not noted in time is delivered again."""
-        with anyio.CancelScope(deadline=by, shield=True) as scope:
+    async def _note(self, batch: _Batch) -> None:
+        if not batch.is_noted:
             await self._write(self._settle, batch)
-        if scope.cancelled_caught:
-            _log.warning(
-                "%d delivered events could not be noted in time: they will be delivered again", len(batch.delivered)
-            )
+            batch.is_noted = True
+
+    def _report(self, batch: _Batch) -> None:
+        """Log what nobody would otherwise hear of."""
+        if batch.delivered and not batch.is_noted:
+            number = len(batch.delivered)
+            _log.warning("%d delivered events could not be noted as such and will be delivered again", number)
+        if not batch.is_touched and batch.running is None and not self._stops:
+            _log.warning("no event was begun within half of lease=%g seconds; make it longer", self._options.lease)
 
     # Taking
 
     async def _take(self, session: AsyncSession) -> _Batch:
-        """Keep the first events of keys, and events without one, from others for a while; read what follows them."""
+        """Keep first events of keys, what follows them, and events without a key, from others for a while."""
         table, now = self._table.c, datetime.now(UTC)
-        heads = await self._rows(session, self._can_be_taken(now), locks=True)
-        if not heads:
-            return _Batch([], [], {})
-        positions = [row.position for row in heads]
-        kept = now + timedelta(seconds=self._options.lease)
-        await session.execute(update(self._table).where(table.position.in_(positions)).values(available_at=kept))
-        keys = {row.key for row in heads if row.key is not None}
-        following = and_(table.key.in_(keys), table.dead_at.is_(None), table.position.not_in(positions))
-        followers = _due(await self._rows(session, following), now) if keys else []
-        times = {row.position: row.available_at for row in followers} | dict.fromkeys(positions, kept)
-        rows = sorted([*heads, *followers], key=lambda row: int(row.position))
-        return _Batch([_event(row) for row in rows], positions, times)
+        until = now + timedelta(seconds=self._options.lease)
+        rows = await self._rows(session, self._can_be_taken(now), self._options.batch, locks=True)
+        if not rows:
+            return _Batch([], until)
+        keys, room = {row.key for row in rows if row.key is not None}, self._options.batch - len(rows)
+        if keys and room:
+            heads = [row.position for row in rows]
+            following = and_(table.key.in_(keys), table.dead_at.is_(None), table.position.not_in(heads))
+            rows += _due(await self._rows(session, following, room), now)
+        taken = table.position.in_([row.position for row in rows])
+        await session.execute(update(self._table).where(taken).values(available_at=until))
+        return _Batch([_event(row) for row in sorted(rows, key=lambda row: int(row.position))], until)
 
     def _can_be_taken(self, now: datetime) -> ColumnElement[bool]:
         table, earlier = self._table.c, self._table.alias("earlier").c
@@ -219,19 +238,21 @@ class Relay:
         is_first = or_(table.key.is_(None), ~exists().where(before))
         return and_(table.dead_at.is_(None), table.available_at <= now, is_first)
 
-    async def _rows(self, session: AsyncSession, condition: ColumnElement[bool], *, locks: bool = False) -> list[Any]:
-        wanted = select(self._table).where(condition).order_by(self._table.c.position).limit(self._options.batch)
+    async def _rows(
+        self, session: AsyncSession, condition: ColumnElement[bool], most: int, *, locks: bool = False
+    ) -> list[Any]:
+        wanted = select(self._table).where(condition).order_by(self._table.c.position).limit(most)
         if locks:
             wanted = wanted.with_for_update(skip_locked=True)
         return list((await session.execute(wanted)).all())
 
     # Handing over
 
-    async def _hand_over(self, batch: _Batch, *, last_start: float) -> None:
+    async def _hand_over(self, batch: _Batch, *, last_start: float, stops: bool) -> None:
         """Call the handler for one event after the other, as long as there is time for another one."""
         held: set[str] = set()
         for event in batch.events:
-            if self._stops or anyio.current_time() > last_start:
+            if (stops and self._stops) or anyio.current_time() > last_start:
                 return
             if event.key in held:
                 continue
@@ -249,14 +270,13 @@ class Relay:
             if isawaitable(answer):
                 await answer
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise  # it is the relay that is cancelled, and not something that the handler waits for
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             _log.warning("event %s (%s) failed in attempt %d: %r", event.id, event.topic, event.attempt, error)
             batch.running = None
             return repr(error)[:_LONGEST_ERROR]
         batch.running = None
-        batch.delivered.append(event.position)
+        batch.delivered.append(event)
         return None
 
     # Settling
@@ -264,25 +284,33 @@ class Relay:
     async def _settle(self, session: AsyncSession, batch: _Batch) -> None:
         """Delete what was delivered, have what failed wait, and give back what nothing was done with.
 
-        Where a lease was over before, another relay may be at work by now: only what was delivered is noted then.
+        Of all that, nothing is done to an event that somebody else has taken since: he will.
         """
-        table, now = self._table.c, datetime.now(UTC)
+        now = datetime.now(UTC)
         if batch.delivered:
-            await session.execute(delete(self._table).where(table.position.in_(batch.delivered)))
+            delivered = [event.id for event in batch.delivered]
+            await session.execute(delete(self._table).where(self._still_held(batch, delivered)))
         for event, error in batch.failed:
-            ours = and_(table.position == event.position, table.available_at == batch.times[event.position])
-            await session.execute(update(self._table).where(ours).values(**self._after_failure(event, error, now)))
-        for kept in {batch.times[position] for position in batch.untouched}:
-            ours = and_(table.position.in_(batch.untouched), table.available_at == kept)
-            await session.execute(update(self._table).where(ours).values(available_at=now))
+            values: dict[str, Any] = {"attempts": event.attempt, "last_error": error, "available_at": now}
+            if event.attempt >= self._options.attempts:
+                values["dead_at"] = now
+                _log.error("event %s (%s) is given up after %d attempts", event.id, event.topic, event.attempt)
+            else:
+                values["available_at"] += self._options.wait(event.attempt)
+            await session.execute(update(self._table).where(self._still_held(batch, [event.id])).values(**values))
+        if batch.untouched:
+            held = self._still_held(batch, batch.untouched)
+            await session.execute(update(self._table).where(held).values(available_at=now))
 
-    def _after_failure(self, event: OutboxEvent, error: str, now: datetime) -> dict[str, Any]:
-        """Return what is written of an event that could not be delivered."""
-        values: dict[str, Any] = {"attempts": event.attempt, "last_error": error, "available_at": now}
-        if event.attempt < self._options.attempts:
-            return {**values, "available_at": now + self._options.wait(event.attempt)}
-        _log.error("event %s (%s) is given up after %d attempts", event.id, event.topic, event.attempt)
-        return {**values, "dead_at": now}
+    def _still_held(self, batch: _Batch, events: list[UUID]) -> ColumnElement[bool]:
+        table = self._table.c
+        return and_(table.id.in_(events), table.available_at == batch.until)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled this task, or a scope that it is in; else a CancelledError is an error."""
+    task = asyncio.current_task()
+    return bool(task and task.cancelling()) or anyio.current_effective_deadline() == -inf
 
 
 def _due(rows: Sequence[Any], now: datetime) -> list[Any]:
@@ -326,17 +354,25 @@ class _Transactions:
 
 
 def _transactions(source: AsyncEngine | async_sessionmaker[Any], table: Table) -> _Transactions:
-    options: dict[str, Any] = source.kw if isinstance(source, async_sessionmaker) else {"bind": source}
-    engine = (options.get("binds") or {}).get(table, options.get("bind"))
+    engine, schemas = _place(source, table) if isinstance(source, async_sessionmaker) else (source, None)
     if not isinstance(engine, AsyncEngine):
-        raise ArgumentError(
-            f"a relay needs the engine of its outbox, or a sessionmaker that has it as bind, or in binds for the table "
-            f"{table.name!r}; got {source!r}"
-        )
+        raise ArgumentError(f"a relay needs the engine of its outbox, or a sessionmaker that has it; got {source!r}")
     # A snapshot, and with it the locks on gaps of MariaDB, would only stand in the way of those who publish.
     level = "READ COMMITTED" if engine.capabilities.row_locks else None
-    maker = async_sessionmaker(engine, schema_translate_map=options.get("schema_translate_map"))
+    maker = async_sessionmaker(engine, schema_translate_map=schemas)
     return _Transactions(maker.retrying(attempts=_ATTEMPTS, isolation_level=level, max_wait=1.0))
+
+
+def _place(maker: async_sessionmaker[Any], table: Table) -> tuple[object, Any]:
+    """Return where sessions of a maker write events: the engine, and what schemas are called there."""
+    if maker.class_.get_bind is not AsyncSession.get_bind:
+        raise ArgumentError(
+            f"{maker.class_.__name__} chooses engines by a get_bind() of its own, so nobody knows where its events "
+            f"are; give the relay the engine of the table {table.fullname!r}: outbox.relay(engine, handler)"
+        )
+    bind, binds = maker.kw.get("bind"), maker.kw.get("binds")
+    engine = None if bind is None and not binds else AsyncSession(bind, binds=binds).get_bind(clause=table)
+    return engine, maker.kw.get("schema_translate_map")
 
 
 def _checked(given: Mapping[str, Any]) -> _Options:
@@ -350,9 +386,13 @@ def _checked(given: Mapping[str, Any]) -> _Options:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ArgumentError(f"{name} is a whole number from 1, not {value!r}")
     for name in ("every", "lease", "backoff", "max_backoff"):
-        value = getattr(options, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < inf:
-            raise ArgumentError(f"{name} is a number of seconds, not {value!r}")
-    if options.lease == 0:
-        raise ArgumentError("lease is how many seconds a relay has for a batch; with 0 there is time for nothing")
+        check_seconds(name, getattr(options, name))
+    if not options.lease:
+        raise ArgumentError("lease is the time that events are kept for this relay: more than 0 seconds")
     return options
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise `ArgumentError` if *value* is not a number of seconds that somebody may wait."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LONGEST_WAIT:
+        raise ArgumentError(f"{name} is a number of seconds from 0 to {_LONGEST_WAIT:g}, not {value!r}")

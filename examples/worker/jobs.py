@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy import select
 
-from aiosession import OperationalError, StatementTimeoutError
+from aiosession import CommitOutcomeUnknownError, DatabaseError, DisconnectError, PartialCommitError
 from aiosession.ext.outbox import OutboxSession
 from examples.worker.models import Entry, Job, Sessions, State, milliseconds
+
+_LOST = (DisconnectError, CommitOutcomeUnknownError, PartialCommitError)
 
 
 class TransientError(Exception):
@@ -33,7 +35,8 @@ async def never_works(session: OutboxSession, job: Job) -> None:
     raise ValueError("no one can do this")
 
 
-HANDLERS: dict[str, Callable[[OutboxSession, Job], Awaitable[None]]] = {
+Handler = Callable[[OutboxSession, Job], Awaitable[None]]
+HANDLERS: dict[str, Handler] = {
     "add": add,
     "flaky": add_at_the_third_attempt,
     "poison": never_works,
@@ -70,7 +73,7 @@ async def carry_out(session: OutboxSession, job: Job) -> None:
         async with session.begin_nested():
             await HANDLERS[job.kind](session, job)
     except Exception as error:
-        if concerns_the_transaction(error):
+        if is_of_the_transaction(error):
             raise  # retrying() knows what to do
         job.failed(error)
     else:
@@ -79,6 +82,6 @@ async def carry_out(session: OutboxSession, job: Job) -> None:
         session.publish({"job": job.id, "state": str(job.state)}, topic="job ended", key=f"job {job.id}")
 
 
-def concerns_the_transaction(error: Exception) -> bool:
-    """Say whether an error is that of the whole transaction, and not of the job alone."""
-    return isinstance(error, OperationalError) and not isinstance(error, StatementTimeoutError)
+def is_of_the_transaction(error: Exception) -> bool:
+    """Whether the whole transaction is lost, through no fault of the job; a constraint, for one, is the job's own."""
+    return isinstance(error, _LOST) or (isinstance(error, DatabaseError) and error.retryable)

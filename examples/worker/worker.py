@@ -1,4 +1,8 @@
-"""What does a worker do? Jobs in several tasks, the singleton task now and then, and the relay of the outbox."""
+"""What does a worker do? Jobs in several tasks, the singleton task now and then, and the relay of the outbox.
+
+A database that is away, a timeout, or a commit whose outcome nobody knows is no reason to end: the job is still there,
+or it is done.
+"""
 
 import asyncio
 import itertools
@@ -19,10 +23,11 @@ from examples.worker.jobs import do_next
 from examples.worker.models import Letter, Sessions, make_sessions, outbox
 from examples.worker.singleton import summarise
 
-_log: Final = logging.getLogger("examples.worker")
 TASKS: Final = 2
 PAUSE: Final = 0.05
 """Seconds until it is looked for work again where there was none."""
+PAUSE_AFTER_ERRORS: Final = 1.0
+"""Seconds until it is tried again after an error that is not of a job."""
 LONGEST: Final = 30.0
 """Seconds that one job may take; the server stops it too (statement_deadlines), should this process be dead by then."""
 LEASE: Final = 4.0
@@ -31,6 +36,8 @@ BATCH: Final = 20
 """Events that a relay takes at once, and the most that are delivered again when it dies."""
 DIES: Final = 9
 """The exit status of a worker that was told to die."""
+_PASSING: Final = (OperationalError, PoolTimeoutError, TimeoutError)
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +73,16 @@ class Worker:
             group.create_task(self._relay.run())
 
     async def _repeat(self, act: Callable[[], Awaitable[bool]]) -> None:
-        """Do something again and again, after a pause where there was nothing to do or it could not be done."""
+        """Do something again and again, after a pause where it says that there was nothing to do, or where it fails."""
         while not self._is_over.is_set():
             try:
-                was_busy = await act()
-            except (OperationalError, PoolTimeoutError, TimeoutError) as error:
-                _log.warning("the database is away or too slow, it is tried again: %r", error)
-                was_busy = False
-            if not was_busy:
+                pause = 0.0 if await act() else PAUSE
+            except _PASSING as error:
+                _log.warning("worker %s has met an error which passes: %r", self._name, error)
+                pause = PAUSE_AFTER_ERRORS
+            if pause:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSE):
+                    async with asyncio.timeout(pause):
                         await self._is_over.wait()
 
     async def _work(self) -> bool:

@@ -2,20 +2,28 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from rich.console import Console
-from sqlalchemy import select
+from sqlalchemy import insert, select, text
 
-from aiosession import AsyncEngine, AsyncSession, DisconnectError, create_async_engine
+from aiosession import (
+    AsyncEngine,
+    AsyncSession,
+    CommitOutcomeUnknownError,
+    DatabaseError,
+    DisconnectError,
+    SerializationError,
+    create_async_engine,
+)
 from aiosession.events import StatementEvent
-from aiosession.ext.outbox import OutboxEvent
+from aiosession.ext.outbox import OutboxEvent, OutboxSession
 from examples.worker.audit import look, problems
 from examples.worker.demo import Options, tell, torment
-from examples.worker.jobs import HANDLERS, do_next, take
-from examples.worker.models import Base, Entry, Job, Sessions, State, Summary, make_sessions, outbox
+from examples.worker.jobs import HANDLERS, Handler, do_next, take
+from examples.worker.models import Base, Entry, Job, Run, Sessions, State, Summary, make_sessions, outbox
 from examples.worker.singleton import is_only_one, summarise
 from examples.worker.worker import Worker
 
@@ -47,39 +55,6 @@ async def sessions(database_url: str, engine: AsyncEngine) -> AsyncIterator[Sess
 async def given(sessions: Sessions, *kinds: str) -> None:
     async with sessions.begin() as session:
         session.add_all(Job(kind=kind, amount=5) for kind in kinds)
-
-
-async def add_twice(session: AsyncSession, job: Job) -> None:
-    """Do what the database refuses."""
-    session.add(Summary(id=1))
-    await session.flush()
-
-
-async def test_a_job_that_the_database_refuses_fails_and_holds_nothing_up(
-    sessions: Sessions, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(HANDLERS, "refused", add_twice)
-    await given(sessions, "refused", "add")
-
-    assert await do_next(sessions)
-    assert await do_next(sessions)
-    assert [state[:2] for state in await states(engine)] == [(State.WAITING, 1), (State.DONE, 0)]
-
-
-async def test_a_worker_waits_for_a_database_that_is_away(sessions: Sessions, caplog: pytest.LogCaptureFixture) -> None:
-    worker = Worker(sessions, "patient")
-    answers: Iterator[Exception | bool] = iter([DisconnectError("SELECT", None, OSError("gone")), TimeoutError(), True])
-
-    async def act() -> bool:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        worker.stop()
-        return answer
-
-    await worker._repeat(act)
-
-    assert len(caplog.records) == 2
 
 
 async def let_time_pass(sessions: Sessions) -> None:
@@ -130,6 +105,94 @@ async def test_a_job_that_never_works_is_a_dead_letter(sessions: Sessions, engin
         await let_time_pass(sessions)
 
     assert await states(engine) == [(State.DEAD, 4, 0)]
+
+
+async def violates_a_constraint(session: OutboxSession, job: Job) -> None:
+    session.add_all([Entry(id=7, job_id=job.id, amount=job.amount), Run(id=7, worker="it")])
+    await session.flush()
+    await session.execute(insert(Run).values(id=7, worker="again"))
+
+
+async def takes_what_does_not_fit(session: OutboxSession, job: Job) -> None:
+    session.add(Entry(job_id=job.id, amount=job.amount))
+    await session.flush()
+    await session.execute(insert(Entry).values(job_id=job.id, amount=2**80))
+
+
+async def asks_for_what_is_not_there(session: OutboxSession, job: Job) -> None:
+    session.add(Entry(job_id=job.id, amount=job.amount))
+    await session.flush()
+    await session.execute(text("SELECT * FROM nowhere"))
+
+
+@pytest.mark.parametrize("handler", [violates_a_constraint, takes_what_does_not_fit, asks_for_what_is_not_there])
+async def test_a_job_that_the_database_refuses_is_a_dead_letter_and_the_others_are_done(
+    sessions: Sessions, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, handler: Handler
+) -> None:
+    monkeypatch.setitem(HANDLERS, "refused", handler)
+    await given(sessions, "refused", "add")
+
+    for _ in range(6):
+        await do_next(sessions)
+        await let_time_pass(sessions)
+
+    assert await states(engine) == [(State.DEAD, 4, 0), (State.DONE, 0, 1)]
+
+
+@pytest.mark.parametrize("lost", [SerializationError, DisconnectError])
+async def test_a_transaction_that_is_lost_is_repeated_and_no_failure_of_its_job(
+    sessions: Sessions, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, lost: type[DatabaseError]
+) -> None:
+    errors = [lost("INSERT", None, RuntimeError("lost"))]
+
+    async def unlucky(session: OutboxSession, job: Job) -> None:
+        if errors:
+            raise errors.pop()
+        session.add(Entry(job_id=job.id, amount=job.amount))
+
+    monkeypatch.setitem(HANDLERS, "unlucky", unlucky)
+    await given(sessions, "unlucky")
+
+    assert await do_next(sessions)
+    assert await states(engine) == [(State.DONE, 0, 1)]
+
+
+async def unresolved() -> bool | None:
+    return None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError(),
+        DisconnectError("SELECT", None, RuntimeError("away")),
+        CommitOutcomeUnknownError(RuntimeError("no reply"), unresolved),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_worker_goes_on_after_errors_that_pass(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    errors, done = [error], asyncio.Event()
+
+    async def once_unlucky(makes: Sessions) -> bool:
+        if errors:
+            raise errors.pop()
+        is_done = await do_next(makes)
+        if is_done:
+            done.set()
+        return is_done
+
+    monkeypatch.setattr("examples.worker.worker.do_next", once_unlucky)
+    await given(sessions, "add")
+    worker = Worker(sessions, "only")
+    task = asyncio.create_task(worker.run())
+    await asyncio.wait([task, asyncio.ensure_future(done.wait())], return_when=asyncio.FIRST_COMPLETED)
+    worker.stop()
+    await task
+
+    assert done.is_set()
+    assert f"which passes: {error!r}" in caplog.text
 
 
 @pytest.mark.without("sqlite", "one transaction at a time writes there, so there is nothing to skip")

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import MetaData, select, update
+from typing_extensions import override
 
 from aiosession import (
     ArgumentError,
@@ -16,7 +17,7 @@ from aiosession import (
     async_sessionmaker,
     create_async_engine,
 )
-from aiosession.ext.outbox import OutboxEvent, OutboxSession
+from aiosession.ext.outbox import Outbox, OutboxEvent, OutboxSession
 from tests.workers.outbox_model import Base, Maker, Received, outbox, rows
 
 
@@ -210,6 +211,48 @@ async def test_a_relay_that_dies_between_handler_and_mark_delivers_again(
     assert [event.id for event in second.events] == [event.id for event in first.events]
 
 
+@pytest.mark.parametrize("outcome", ["delivered", "failed", "given back"])
+async def test_a_relay_that_overslept_its_lease_leaves_alone_what_others_have_taken(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, outcome: str
+) -> None:
+    sleeper, taken = Received(fails=lambda _event: outcome == "failed"), []
+
+    async def oversleep(event: OutboxEvent) -> None:
+        if event.payload == "a":
+            await make_due(observer)
+            async with async_sessionmaker(observer).begin() as session:
+                taken.append(await second._take(session))
+        if outcome == "given back":
+            first.stop()
+
+    sleeper.before = oversleep
+    first, second = outbox.relay(engine, sleeper), outbox.relay(observer, Received())
+    await publish(maker, "a", "b", key="one")
+    await first._deliver()
+
+    async with observer.connect() as connection:
+        held = list(await connection.scalars(select(outbox.table.c.available_at)))
+    assert await state(observer) == [("a", 0, None, False), ("b", 0, None, False)]
+    assert held == [taken[0].until] * 2
+
+
+async def test_an_event_never_pays_for_another_one_that_had_its_place(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    late = Received()
+
+    async def oversleep(_event: OutboxEvent) -> None:
+        await make_due(observer)
+        assert await outbox.relay(observer, Received()).drain() == 1
+        await publish(maker, "second")
+
+    late.before = oversleep
+    await publish(maker, "first")
+    await outbox.relay(engine, late)._deliver()
+
+    assert await rows(observer) == ["second"]
+
+
 @pytest.mark.parametrize("cancel", ["task", "stop"])
 async def test_a_relay_that_is_ended_notes_what_it_delivered_and_gives_back_the_rest(
     maker: Maker, engine: AsyncEngine, observer: AsyncEngine, cancel: str
@@ -260,17 +303,112 @@ async def test_a_handler_that_takes_longer_than_the_lease_is_broken_off_and_has_
 
 
 async def test_what_cannot_be_begun_within_the_lease_is_given_back(
-    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     received, other = Received(), Received()
-    relay = outbox.relay(engine, received, lease=1e-6)
     await publish(maker, "a", "b")
 
-    batch = await relay._deliver()
-
-    assert (len(batch.events), received.payloads) == (2, [])
+    assert await outbox.relay(engine, received, lease=0.00001).drain() == 0
+    assert received.tried == []
+    assert "no event was begun within half of lease=1e-05 seconds" in caplog.text
     assert await state(observer) == [("a", 0, None, False), ("b", 0, None, False)]
     assert await outbox.relay(observer, other).drain() == 2
+
+
+async def test_a_batch_is_no_larger_than_was_said(maker: Maker, engine: AsyncEngine) -> None:
+    received = Received()
+    for key in "abc":
+        await publish(maker, "1", "2", "3", key=key)
+    relay = outbox.relay(engine, received, batch=5)
+
+    sizes = [len((await relay._deliver()).events) for _ in range(3)]
+
+    assert sizes == [5, 4, 0]
+    assert [[event.payload for event in received.events if event.key == key] for key in "abc"] == [["1", "2", "3"]] * 3
+
+
+async def test_a_cancellation_that_nobody_meant_for_the_relay_is_a_failure_of_the_event(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    received = Received()
+
+    async def wait_for_what_was_cancelled(event: OutboxEvent) -> None:
+        if event.payload == "a":
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    received.before = wait_for_what_was_cancelled
+    await publish(maker, "a", "b")
+
+    assert await outbox.relay(engine, received).drain() == 1
+    assert await state(observer) == [("a", 1, "CancelledError()", False)]
+
+
+async def test_stop_is_for_run_and_not_for_drain(maker: Maker, engine: AsyncEngine) -> None:
+    received = Received()
+    relay = outbox.relay(engine, received)
+    await publish(maker, "a")
+    relay.stop()
+
+    assert await relay.drain() == 1
+
+
+async def test_a_relay_runs_once_at_a_time(maker: Maker, engine: AsyncEngine) -> None:
+    received, entered = Received(), asyncio.Event()
+
+    async def enter(_event: OutboxEvent) -> None:
+        entered.set()
+
+    received.before = enter
+    relay = outbox.relay(engine, received)
+    await publish(maker, "a")
+    task = asyncio.create_task(relay.run())
+    await entered.wait()
+    with pytest.raises(InvalidRequestError, match="this relay runs already; make another one"):
+        await relay.run()
+    relay.stop()
+    await task
+
+    relay.stop()
+    await relay.run()
+
+
+@pytest.mark.parametrize("slow", ["until the lease is over", "until it is cancelled"])
+async def test_delivered_events_that_cannot_be_noted_are_told_of(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, monkeypatch: pytest.MonkeyPatch, slow: str, caplog: Any
+) -> None:
+    received, entered = Received(), asyncio.Event()
+    monkeypatch.setattr("aiosession.ext.relay._SETTLING", 0.1)
+    relay = outbox.relay(engine, received, lease=60 if "cancelled" in slow else 0.4)
+
+    async def never(*_args: object) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(relay, "_settle", never)
+    await publish(maker, "a", "b")
+    task = asyncio.create_task(relay._deliver())
+    if "cancelled" in slow:
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        await task
+
+    assert "2 delivered events could not be noted as such and will be delivered again" in caplog.text
+    assert await rows(observer) == ["a", "b"]
+
+
+async def test_to_note_what_was_delivered_may_take_until_the_lease_is_over(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosession.ext.relay._SETTLING", 0)
+    await publish(maker, "a")
+
+    assert await outbox.relay(engine, Received()).drain() == 1
+    assert await rows(observer) == []
 
 
 async def test_a_running_relay_delivers_what_comes_and_stops_when_told(
@@ -333,119 +471,37 @@ async def test_a_relay_can_be_given_what_makes_sessions(maker: Maker, engine: As
     assert await outbox.relay(maker, received).drain() == 1
 
 
-async def test_a_relay_that_comes_too_late_leaves_the_work_of_others_alone(
-    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
-) -> None:
-    """It takes a batch, is stopped for longer than its lease, and goes on when others have done its work."""
-    late, other = outbox.relay(engine, Received()), outbox.relay(observer, Received())
-    await publish(maker, "a", "b")
-    taken = await late._write(late._take)
-    first, second = taken.events
-    await make_due(observer)
-    assert await other.drain() == 2
-    await publish(maker, "c")
-    async with observer.begin() as connection:
-        kept = datetime.now(UTC) + timedelta(hours=1)
-        await connection.execute(update(outbox.table).values(available_at=kept))
+async def test_a_relay_looks_in_the_schema_that_its_sessions_publish_to(engine: AsyncEngine) -> None:
+    metadata, received = MetaData(), Received()
+    placed = Outbox(metadata, schema="somewhere")
+    schemas = {"somewhere": None}
+    async with engine.execution_options(schema_translate_map=schemas).begin() as connection:
+        await connection.create_all(metadata)
+    options: dict[str, Any] = {"class_": OutboxSession, "outbox": placed, "schema_translate_map": schemas}
+    translated: Maker = async_sessionmaker(engine, **options)
+    await publish(translated, "a")
 
-    taken.delivered.append(first.position)
-    taken.failed.append((second, "too late"))
-    await late._write(late._settle, taken)
-
-    assert await state(observer) == [("c", 0, None, False)]
-    assert await other.drain() == 0
+    assert await placed.relay(translated, received).drain() == 1
 
 
-async def test_a_failure_that_is_noted_too_late_does_not_count(
-    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
-) -> None:
-    late, other = outbox.relay(engine, Received()), outbox.relay(observer, Received())
-    await publish(maker, "a", "b")
-    taken = await late._write(late._take)
-    await make_due(observer)
-    again = await other._write(other._take)
-
-    taken.failed.append((taken.events[0], "too late"))
-    await late._write(late._settle, taken)
-
-    assert await state(observer) == [("a", 0, None, False), ("b", 0, None, False)]
-    again.delivered += [event.position for event in again.events]
-    await other._write(other._settle, again)
-    assert await rows(observer) == []
-
-
-async def test_a_cancellation_that_arises_in_the_handler_is_a_failure(
-    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
-) -> None:
-    async def wait_for_what_is_cancelled(_event: OutboxEvent) -> None:
-        future = asyncio.get_running_loop().create_future()
-        future.cancel()
-        await future
-
-    await publish(maker, "a")
-
-    assert await outbox.relay(engine, wait_for_what_is_cancelled, attempts=1).drain() == 0
-    assert await state(observer) == [("a", 1, "CancelledError()", True)]
-
-
-async def test_a_relay_runs_once_at_a_time(maker: Maker, engine: AsyncEngine) -> None:
-    relay = outbox.relay(engine, Received(), every=60)
-    running = asyncio.create_task(relay.run())
-    await asyncio.sleep(0)
-
-    with pytest.raises(InvalidRequestError, match="this relay is running"):
-        await relay.run()
-    relay.stop()
-    await running
-
-
-async def test_a_relay_that_was_stopped_can_be_drained(maker: Maker, engine: AsyncEngine) -> None:
-    relay = outbox.relay(engine, Received())
-    await publish(maker, "a")
-
-    relay.stop()
-
-    assert await relay.drain() == 1
-
-
-async def test_what_could_not_be_noted_is_told_of(
-    maker: Maker, engine: AsyncEngine, observer: AsyncEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    relay = outbox.relay(engine, Received())
-    await publish(maker, "a")
-    taken = await relay._write(relay._take)
-    taken.delivered += taken.heads
-
-    await relay._note(taken, by=0)
-
-    assert "1 delivered events could not be noted in time" in caplog.text
-    assert len(await rows(observer)) == 1
-
-
-async def test_a_relay_looks_where_the_sessions_publish(engine: AsyncEngine, observer: AsyncEngine) -> None:
-    """Tenants have the outbox in a schema of theirs; a sessionmaker for the tables of several databases has binds."""
-    async with engine.begin() as connection:
-        await connection.create_all(Base.metadata)
-    maker = async_sessionmaker(binds={outbox.table: engine}, class_=OutboxSession, outbox=outbox)
-    received = Received()
+async def test_a_relay_looks_where_binds_send_the_outbox(maker: Maker, engine: AsyncEngine) -> None:
+    received, elsewhere = Received(), create_async_engine("sqlite://")
+    maker.configure(bind=elsewhere, binds={outbox.table: engine})
     await publish(maker, "a")
 
     assert await outbox.relay(maker, received).drain() == 1
+    await elsewhere.dispose()
 
 
-@pytest.mark.without("sqlite", reason="it has no schemas")
-async def test_a_relay_reads_the_schema_of_its_tenant(engine: AsyncEngine) -> None:
-    async with engine.begin() as connection:
-        await connection.exec_driver_sql("CREATE SCHEMA tenant")
-    tenant = engine.execution_options(schema_translate_map={None: "tenant"})
-    async with tenant.begin() as connection:
-        await connection.create_all(Base.metadata)
-    schemas = {None: "tenant"}
-    maker = async_sessionmaker(engine, class_=OutboxSession, outbox=outbox, schema_translate_map=schemas)
-    received = Received()
-    await publish(maker, "a")
+def test_sessions_that_choose_engines_themselves_do_not_tell_a_relay_where_to_look() -> None:
+    class Choosing(OutboxSession):
+        @override
+        def get_bind(self, *_args: Any, **_hints: Any) -> AsyncEngine:
+            raise NotImplementedError
 
-    assert await outbox.relay(maker, received).drain() == 1
+    chosen = async_sessionmaker(create_async_engine("sqlite://"), class_=Choosing, outbox=outbox)
+    with pytest.raises(ArgumentError, match="give the relay the engine of the table 'outbox'"):
+        outbox.relay(chosen, Received())
 
 
 @pytest.mark.parametrize(
@@ -454,9 +510,13 @@ async def test_a_relay_reads_the_schema_of_its_tenant(engine: AsyncEngine) -> No
         ({"batch": 0}, "batch is a whole number from 1"),
         ({"attempts": "3"}, "attempts is a whole number from 1"),
         ({"every": -1}, "every is a number of seconds"),
-        ({"every": float("nan")}, "every is a number of seconds"),
+        ({"every": float("nan")}, "every is a number of seconds from 0 to 1e\\+09, not nan"),
+        ({"lease": float("nan")}, "lease is a number of seconds"),
         ({"lease": float("inf")}, "lease is a number of seconds"),
-        ({"lease": 0}, "with 0 there is time for nothing"),
+        ({"lease": 0}, "lease is the time that events are kept for this relay: more than 0 seconds"),
+        ({"lease": -1}, "lease is a number of seconds"),
+        ({"backoff": float("nan")}, "backoff is a number of seconds"),
+        ({"max_backoff": float("inf")}, "max_backoff is a number of seconds"),
         ({"interval": 1}, "a relay has the options batch, every, .* but not interval"),
     ],
 )
