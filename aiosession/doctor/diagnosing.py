@@ -9,6 +9,7 @@ from aiosession.doctor import mariadb, postgres, sqlite
 from aiosession.doctor.patient import Check, Patient, Plans, numbers
 from aiosession.doctor.pooling import pooler
 from aiosession.doctor.report import Diagnosis, Finding, fail, ok, warn
+from aiosession.drivers.shown_url import shown
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import AioSessionError, ArgumentError
 
@@ -38,7 +39,13 @@ async def diagnose(
         pooler: What the application's engines are made with, ``"transaction"`` or ``"none"``; None: as *engine*.
         connections: The most connections that each process opens, if that is not what the pool of *engine* may.
 
+    Raises:
+        ArgumentError: *engine* is none, or a number or word is not one of those above.
+
     """
+    if not isinstance(engine, AsyncEngine):
+        kind = type(engine).__name__  # not its value: a URL may hold a password
+        raise ArgumentError(f"diagnose() takes an engine, as create_async_engine() makes it, not a {kind}")
     for name, number in (("processes", processes), ("connections", 1 if connections is None else connections)):
         if type(number) is not int or number < 1:
             raise ArgumentError(f"{name} is how many there are, 1 or more, not {number!r}")
@@ -47,7 +54,7 @@ async def diagnose(
     if pooler is None and not engine.capabilities.keeps_session:
         pooler = "transaction"
     findings = await _findings(engine, Plans(processes, twophase, pooler, connections))
-    return Diagnosis(engine.url.render_as_string(), tuple(findings))
+    return Diagnosis(shown(engine.url), tuple(findings))
 
 
 async def _findings(engine: AsyncEngine, plans: Plans) -> list[Finding]:

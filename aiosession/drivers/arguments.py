@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import URL, Dialect
 from sqlalchemy import exc as core_exc
 
+from aiosession.drivers.shown_url import shown
 from aiosession.errors import ArgumentError, near
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -53,7 +54,7 @@ def connect_arguments(dialect: Dialect, url: URL) -> dict[str, object]:
     try:
         _, options = dialect.create_connect_args(url)
     except (core_exc.ArgumentError, ValueError, TypeError, AssertionError) as error:
-        raise ArgumentError(f"{url.render_as_string()} is no URL that {dialect.name} understands: {error}") from error
+        raise ArgumentError(f"{shown(url)} is no URL that {dialect.name} understands: {error}") from error
     return dict(options)
 
 

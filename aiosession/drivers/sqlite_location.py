@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from sqlalchemy import URL
 
 from aiosession.drivers import arguments
+from aiosession.drivers.shown_url import shown
 from aiosession.errors import ArgumentError
 
 NAME: Final = "sqlite+aiosqlite"
@@ -90,7 +91,7 @@ def location(url: URL, connect_args: Mapping[str, object], *, read_only: bool = 
     """Return the database that *url* names; complain about what SQLite cannot understand."""
     if url.username or url.password or url.host or url.port or "\0" in (url.database or ""):
         raise ArgumentError(
-            f"{url.render_as_string()} is no SQLite URL: write sqlite:///relative/file.db, sqlite:////absolute/file.db "
+            f"{shown(url)} is no SQLite URL: write sqlite:///relative/file.db, sqlite:////absolute/file.db "
             f"or sqlite:// for a database in memory"
         )
     options = arguments.checked_options(NAME, {**url.query, **connect_args}, _OPTIONS)

@@ -13,6 +13,7 @@ from aiosession import errors
 from aiosession.drivers.pool import Pool, PoolOptions
 from aiosession.drivers.protocol import Driver, DriverOptions
 from aiosession.drivers.registry import load_driver
+from aiosession.drivers.shown_url import shown
 from aiosession.engine import options as execution
 from aiosession.engine.engine import AsyncEngine, EngineSettings
 from aiosession.engine.logger import Echo, slow_logger, statement_logger
@@ -93,7 +94,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "idle_in_transaction_warning": ((int, float, NoneType), "a number of seconds, or None"),
 }
 _CHOICES: Final[dict[str, tuple[object, ...]]] = {"echo": (True, False, "debug"), "pooler": (None, "transaction")}
-_LEAST: Final = {"query_cache_size": 1, "slow_statement": 0, "idle_in_transaction_warning": 0}
+_LEAST: Final = {"query_cache_size": 1, "slow_statement": 0}
 _ELSEWHERE: Final = {
     "poolclass": "there is one kind of pool; see pool_size and max_overflow",
     "pool": "an engine makes its own pool; see pool_size and max_overflow",
@@ -141,9 +142,7 @@ def create_async_engine(url: str | URL, **options: Unpack[EngineOptions]) -> Asy
     _prepare_dialect(driver)
     pool, hooks = _pool(driver, chosen), _hooks(address, chosen)
     if chosen.idle_in_transaction_warning is not None:
-        watch = pool.warn_of_idlers(
-            chosen.idle_in_transaction_warning, chosen.logging_name or address.render_as_string()
-        )
+        watch = pool.warn_of_idlers(chosen.idle_in_transaction_warning, chosen.logging_name or shown(address))
         hooks.before.add(watch.sent)
         hooks.after.add(watch.answered)
     return AsyncEngine(
@@ -180,6 +179,9 @@ def _check_values(chosen: _Options) -> None:
         value = getattr(chosen, name)
         if value is not None and not value >= least:
             raise errors.ArgumentError(f"{name} must be {least} or more, not {value}")
+    limit = chosen.idle_in_transaction_warning
+    if limit is not None and not limit > 0:
+        raise errors.ArgumentError(f"idle_in_transaction_warning must be more than 0 seconds, not {limit}")
 
 
 def _check_name(name: str) -> None:
@@ -235,12 +237,12 @@ def _pool(driver: Driver, chosen: _Options) -> Pool:
 
 def _hooks(address: URL, chosen: _Options) -> StatementHooks:
     hooks = StatementHooks()
-    name, shown, hides = chosen.logging_name, address.render_as_string(), chosen.hide_parameters
-    logger = statement_logger(chosen.echo, name, shown, hide_parameters=hides)
+    name, place, hides = chosen.logging_name, shown(address), chosen.hide_parameters
+    logger = statement_logger(chosen.echo, name, place, hide_parameters=hides)
     if logger is not None:
         hooks.after.add(logger)
     if chosen.slow_statement is not None:
-        hooks.after.add(slow_logger(chosen.slow_statement, name, shown, hide_parameters=hides))
+        hooks.after.add(slow_logger(chosen.slow_statement, name, place, hide_parameters=hides))
     return hooks
 
 

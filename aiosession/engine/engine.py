@@ -18,6 +18,7 @@ from typing_extensions import TypeVarTuple, override
 from aiosession import aio, core, errors
 from aiosession.drivers.pool import Pool
 from aiosession.drivers.protocol import Capabilities, Driver
+from aiosession.drivers.shown_url import shown
 from aiosession.engine import ddl
 from aiosession.engine.execution import AnyResult, Call, Parameters, prepare, send, send_text, stream
 from aiosession.engine.explaining import Explanation, Format, Request, ask, check_can_undo
@@ -76,7 +77,7 @@ class AsyncEngine:
 
     @override
     def __repr__(self) -> str:
-        return f"AsyncEngine({self.url.render_as_string()})"
+        return f"AsyncEngine({shown(self.url)})"
 
     @property
     def name(self) -> str:
@@ -137,7 +138,7 @@ class AsyncEngine:
 
         ``print(engine.status())`` shows it as a table. Asks nothing of the database, and waits for nothing.
         """
-        return EngineStatus(self.url.render_as_string(), self.pool.status())
+        return EngineStatus(shown(self.url), self.pool.status())
 
     def execution_options(self, **options: Any) -> "AsyncEngine":
         """Return an engine with other options (``isolation_level``, ``schema_translate_map``) and the same pool."""

@@ -9,6 +9,7 @@ from typing import Final
 from weakref import WeakSet
 
 from aiosession.drivers.protocol import DriverConnection
+from aiosession.drivers.shown_url import shown
 from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.status import ReplicaStatus
 from aiosession.engine.wire import EngineConnection
@@ -65,7 +66,7 @@ class Replica:
     def status(self) -> ReplicaStatus:
         """Return a snapshot."""
         retry_in = max(0.0, self._retry_at - time.monotonic()) if self.failures else 0.0
-        url, pool = self.engine.url.render_as_string(), self.engine.pool.status()
+        url, pool = shown(self.engine.url), self.engine.pool.status()
         return ReplicaStatus(url, self.is_up, self.failures, retry_in, self._error, pool)
 
     def succeeded(self) -> None:

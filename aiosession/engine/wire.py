@@ -164,10 +164,14 @@ class EngineConnection:
         for event, answer in zip(events[:place], answers, strict=False):
             event.row_count, event.returns_rows = _count(answer), _is_rows(answer)
             await self._report(event, seconds * event.round_trips, None)
-        if failure is None:
-            return
-        failed = requests[place]
-        for event in events[place : place + 1]:
+        if failure is not None:
+            await self._fail_in_pipeline(failure, requests[place], events[place : place + 1], seconds)
+
+    async def _fail_in_pipeline(
+        self, failure: BaseException, failed: Request, events: Sequence[StatementEvent], seconds: float
+    ) -> NoReturn:
+        """Tell of the statement that a pipeline broke off at, and raise why."""
+        for event in events:
             told = self._translated(failure, failed.sql, failed.parameters)
             await self._report(event, seconds * event.round_trips, told)
         if not isinstance(failure, Exception):

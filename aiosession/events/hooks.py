@@ -53,6 +53,19 @@ class Hook(Generic[_P]):
             if inspect.isawaitable(answer):
                 await answer
 
+    async def tell_all(self, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Call every handler, whatever the others raise; the first error is raised when all have been called."""
+        failure: Exception | None = None
+        for handler in self._handlers:
+            try:
+                answer = handler(*args, **kwargs)
+                if inspect.isawaitable(answer):
+                    await answer
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
     def now(self, *args: _P.args, **kwargs: _P.kwargs) -> None:
         """Call every handler, all of which are plain functions; the first error ends it."""
         for handler in self._handlers:
@@ -114,8 +127,8 @@ class StatementHooks:
         await self.before(event)
 
     async def tell_after(self, event: StatementEvent) -> None:
-        """Call those who want to know what came of it."""
-        await self.after(event)
+        """Call those who want to know what came of it, all of them even if some fail."""
+        await self.after.tell_all(event)
 
 
 class AlsoTold:
@@ -137,7 +150,7 @@ class AlsoTold:
     async def tell_after(self, event: StatementEvent) -> None:
         """Call the function, and the listeners."""
         self._heard(event)
-        await self._hooks.after(event)
+        await self._hooks.after.tell_all(event)
 
 
 statements_heard_by: Final[ContextVar[Callable[[StatementEvent], None] | None]] = ContextVar(

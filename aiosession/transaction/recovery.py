@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiosession import aio
 from aiosession.drivers.protocol import PreparedBranch
+from aiosession.drivers.shown_url import shown
 from aiosession.engine.engine import AsyncEngine
 from aiosession.errors import ArgumentError, OperationalError
 from aiosession.transaction.branches import OURS, BranchName, checked_app, read_name
@@ -139,7 +140,7 @@ class Recoverer:
         for engine, outcome in zip(engines, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 self.unreached.append(engine)
-                _log.warning("recovery cannot reach %s: %s", engine.url.render_as_string(), outcome)
+                _log.warning("recovery cannot reach %s: %s", shown(engine.url), outcome)
         found = [outcome for outcome in outcomes if isinstance(outcome, Found)]
         if not found:
             error = next(outcome for outcome in outcomes if isinstance(outcome, Exception))
@@ -184,7 +185,7 @@ class Recoverer:
         return InDoubt(
             app=name.app,
             global_id=name.global_id,
-            branches=tuple(f"{place.engine.url.render_as_string()}#{place.name.number}" for place in places),
+            branches=tuple(f"{shown(place.engine.url)}#{place.name.number}" for place in places),
             age=max(ages) if any(place.branch.age is not None for place in places) else None,
             decision=decision,
             action=action,

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final
 
 from aiosession import aio
+from aiosession.drivers.shown_url import shown
 from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.wire import EngineConnection
 from aiosession.errors import (
@@ -150,18 +151,18 @@ class Coordinator:
 
     def _check_alone(self, share: BindTransaction) -> None:
         """Refuse a second database that cannot prepare: at most one can, and it decides."""
-        url = share.engine.url.render_as_string()
+        url = shown(share.engine.url)
         other = next((each for each in self._participants.values() if not each.can_prepare), None)
         if other is not None and other.share is not share:
             raise InvalidRequestError(
-                f"{url} prepares no transactions, and neither does {other.share.engine.url.render_as_string()}, which "
+                f"{url} prepares no transactions, and neither does {shown(other.share.engine.url)}, which "
                 f"takes part already: two such databases cannot commit as one. SQLite never does, PostgreSQL not if "
                 f"max_prepared_transactions is 0, its default"
             )
         if self._decider is not None and self._decider.pool is not share.engine.pool:
             raise InvalidRequestError(
                 f"{url} prepares no transactions, so it would have to be the one that decides, but that is "
-                f"{self._decider.url.render_as_string()} already; say twophase=TwoPhase(decider=engine) with the "
+                f"{shown(self._decider.url)} already; say twophase=TwoPhase(decider=engine) with the "
                 f"engine of {url}"
             )
 
@@ -288,7 +289,7 @@ class Coordinator:
         for each in self._untold:
             _log.warning(
                 "committed, but %s could not be told: %s waits there for recovery (%s)",
-                each.share.engine.url.render_as_string(),
+                shown(each.share.engine.url),
                 self._name(each),
                 error,
             )

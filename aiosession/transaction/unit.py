@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiosession import aio
 from aiosession.drivers.protocol import TransactionOptions, Wire
+from aiosession.drivers.shown_url import shown
 from aiosession.engine.engine import AsyncEngine
 from aiosession.engine.holding import Asked
 from aiosession.engine.options import AUTOCOMMIT, reads_need_transaction
@@ -369,7 +370,7 @@ def _resolver(held: Sequence[BindTransaction]) -> Callable[[BaseException], Comm
 
 def _partial(error: Exception, held: Sequence[BindTransaction], number: int) -> Exception:
     """Return the error for a commit in which bind *number* failed: those before it have committed."""
-    names = [share.engine.url.render_as_string() for share in held]
+    names = [shown(share.engine.url) for share in held]
     if isinstance(error, CommitOutcomeUnknownError):
         unknown = CommitOutcomeUnknownError(error, nobody_knows)
         done, undone = ", ".join(names[:number]) or "none", ", ".join(names[number + 1 :]) or "none"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from aiosession.drivers.shown_url import shown
 from aiosession.mapping.mapper import AnyMapper, Relationship
 from aiosession.state.moves import announce
 from aiosession.state.state import EntityState
@@ -88,5 +89,5 @@ async def plan(
     if ctx.placement is not None:
         await choose_places(ctx.placement, work)
     found = make_plan(work) if ctx.placement is None else plan_by_place(work)
-    binds = [dispatch.engine.url.render_as_string() for dispatch in await route(ctx, found)]
+    binds = [shown(dispatch.engine.url) for dispatch in await route(ctx, found)]
     return replace(found, binds=tuple(binds))

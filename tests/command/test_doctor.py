@@ -252,11 +252,12 @@ async def test_a_pooler_is_found_out(bouncer: Pgbouncer, postgresql_url: str, li
 
 
 async def test_a_database_that_cannot_be_reached_is_a_failure_without_the_password() -> None:
-    found = await diagnose(create_async_engine("postgresql+asyncpg://ann:secret@localhost:1/shop"))
+    found = await diagnose(create_async_engine("postgresql+asyncpg://ann:secret@localhost:1/shop?password=hunter2"))
 
     assert found.level is Level.FAIL
     assert said(found, "connection")[1].startswith("cannot be reached: ConnectionRefusedError")
     assert "secret" not in f"{found} {found.as_dict()} {found!r}"
+    assert "hunter" not in f"{found} {found.as_dict()} {found!r}"
 
 
 @pytest.mark.parametrize(
@@ -265,6 +266,23 @@ async def test_a_database_that_cannot_be_reached_is_a_failure_without_the_passwo
 async def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         await diagnose(create_async_engine("sqlite+aiosqlite://"), **wrong)
+
+
+async def test_what_is_diagnosed_is_an_engine() -> None:
+    with pytest.raises(ArgumentError, match="takes an engine, as create_async_engine"):
+        await diagnose("sqlite+aiosqlite://")  # type: ignore[arg-type]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("library", ["asyncpg", "psycopg"])
+async def test_a_pooler_is_found_out_with_a_pool_of_one(bouncer: Pgbouncer, library: str) -> None:
+    url = bouncer.url(driver=f"postgresql+{library}")
+    engine = create_async_engine(url, pooler="transaction", pool_size=1, max_overflow=0, pool_timeout=0)
+    found = await diagnose(engine)
+    await engine.dispose()
+
+    assert said(found, "pooler")[0] is Level.OK
+    assert not [each for each in found.findings if "could not be asked" in each.text]
 
 
 async def test_the_command_prints_a_line_for_each_thing(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:

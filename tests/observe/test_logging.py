@@ -135,6 +135,10 @@ async def test_streams_are_logged_with_the_rows_that_were_read(
     ("options", "message"),
     [
         ({"slow_statement": -1}, "slow_statement must be 0 or more"),
+        ({"slow_statement": float("nan")}, "slow_statement must be 0 or more, not nan"),
+        ({"idle_in_transaction_warning": 0}, "idle_in_transaction_warning must be more than 0 seconds, not 0"),
+        ({"idle_in_transaction_warning": -1.0}, "idle_in_transaction_warning must be more than 0 seconds"),
+        ({"idle_in_transaction_warning": float("nan")}, "idle_in_transaction_warning must be more than 0 seconds"),
         ({"slow_statement": "fast"}, "slow_statement must be a number of seconds, or None, not 'fast'"),
         ({"slow_statment": 1}, "did you mean 'slow_statement'"),
         ({"echo": "loud"}, "echo must be True, False or 'debug', not 'loud'"),
@@ -143,3 +147,21 @@ async def test_streams_are_logged_with_the_rows_that_were_read(
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         create_async_engine("sqlite+aiosqlite://", **options)
+
+
+async def test_a_handler_that_fails_silences_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[StatementEvent] = []
+
+    async def fail(_event: StatementEvent) -> None:
+        raise KeyError("mine")
+
+    engine = create_async_engine("sqlite+aiosqlite://", slow_statement=0)
+    engine.events.after.add(fail, first=True)
+    engine.events.after.add(heard.append)
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql("SELECT 1")
+    await engine.dispose()
+
+    assert "SELECT" in [event.kind for event in heard]
+    assert "SELECT 1" in [fields(each).get("statement") for each in caplog.records if each.name == "aiosession.slow"]
+    assert any("a handler failed after the statement SELECT 1" in each.getMessage() for each in caplog.records)

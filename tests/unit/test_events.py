@@ -42,6 +42,24 @@ async def test_an_error_of_a_handler_is_the_callers() -> None:
         await hook()
 
 
+async def test_all_can_be_told_whatever_some_of_them_raise() -> None:
+    heard: list[int] = []
+    hook: Hook[[int]] = Hook("something")
+
+    def fail(number: int) -> None:
+        raise KeyError(number)
+
+    async def fail_too(number: int) -> None:
+        raise ValueError(number)
+
+    for handler in (fail, fail_too, heard.append):
+        hook.add(handler)
+    with pytest.raises(KeyError):
+        await hook.tell_all(1)
+
+    assert heard == [1]
+
+
 async def test_a_handler_can_listen_for_a_while() -> None:
     heard: list[int] = []
     hook: Hook[[int]] = Hook("something")
