@@ -10,6 +10,7 @@ from aiosession.aio import finish
 from aiosession.doctor.patient import Patient
 from aiosession.doctor.report import Finding, fail, ok, warn
 from aiosession.drivers.pool import CLOSE_DEADLINE
+from aiosession.engine.wire import translated
 
 _TRIES: Final = 6
 
@@ -61,7 +62,11 @@ async def _is_shared(patient: Patient, mine: int) -> bool:
     seen = {mine} | {await _backend(patient) for _ in range(_TRIES)}
     if len(seen) > 1:
         return True
-    other = await patient.engine.driver.connect()  # not of the pool, which may be as small as one connection
+    driver = patient.engine.driver
+    try:
+        other = await driver.connect()  # not of the pool, which may be as small as one connection
+    except Exception as error:
+        raise translated(error, driver) from error
     try:
         ((theirs,),) = await other.fetch("SELECT pg_backend_pid()")
         return theirs in seen

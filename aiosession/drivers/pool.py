@@ -161,7 +161,7 @@ class Pool:
         slot.task = current_task()
         slot.since = time.monotonic()
         self._held[id(connection)] = slot
-        if self.listener is not None:
+        if self.listener is not None and started:  # else it came while we waited
             self.listener.waited(slot.since - started)
         if self._watch is not None:
             self._watch.wake(self._loop)

@@ -96,8 +96,7 @@ class Instrumentation:
         for watched in self._watched:
             watched.attach()
         if self._operations is not None:
-            session_operations.before.add(self._operations.begin)
-            session_operations.after.add(self._operations.end)
+            self._operations.attach()
         for name, unit, told, callback in (
             ("count", "{connection}", "Connections that are idle, or used.", self._counts),
             ("max", "{connection}", "The most connections that can be open.", self._limits),
@@ -113,8 +112,7 @@ class Instrumentation:
         for watched in self._watched:
             watched.detach()
         if self._operations is not None:
-            session_operations.before.remove(self._operations.begin)
-            session_operations.after.remove(self._operations.end)
+            self._operations.detach()
 
     def _counts(self, _options: CallbackOptions) -> Iterable[Observation]:
         for watched, (held, idle, _) in self._numbers():
@@ -225,7 +223,9 @@ class _Watched:
         ended = time.time_ns()
         attributes = self._common | described
         if self._tells_text:
-            attributes["db.query.text"] = event.sql if event.parameters else sanitised(event.sql)
+            attributes["db.query.text"] = (
+                event.sql if event.parameters else sanitised(event.sql, self._common["db.system.name"])
+            )
         if event.many and isinstance(event.parameters, Sequence) and len(event.parameters) > 1:
             attributes["db.operation.batch.size"] = len(event.parameters)
         name = described["db.query.summary"] or self._common["db.system.name"]
@@ -259,6 +259,24 @@ class _Operations:
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer: Final = tracer
+        self._open = 0
+        self._is_on = False
+
+    def attach(self) -> None:
+        """Begin to listen."""
+        self._is_on = True
+        session_operations.before.add(self.begin)
+        session_operations.after.add(self.end)
+
+    def detach(self) -> None:
+        """Stop listening; what is under way is still told of when it ends."""
+        self._is_on = False
+        session_operations.before.remove(self.begin)
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._is_on and not self._open:
+            session_operations.after.remove(self.end)
 
     def begin(self, event: OperationEvent) -> None:
         """Begin a span, unless another instrumentation has."""
@@ -268,12 +286,15 @@ class _Operations:
         event.memo[_SPAN] = span
         event.memo[_TOKEN] = context.attach(trace.set_span_in_context(span))
         event.memo[self] = span
+        self._open += 1
 
     def end(self, event: OperationEvent) -> None:
         """End the span that was begun here."""
         span: Span | None = event.memo.pop(self, None)
         if span is None:
             return
+        self._open -= 1
+        self._leave()
         context.detach(event.memo.pop(_TOKEN))
         if event.error is not None:
             _fail(span, event.error, _of_error(event.error))

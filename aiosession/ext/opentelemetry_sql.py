@@ -23,9 +23,24 @@ _PARTS: Final = re.compile(
     re.IGNORECASE,
 )
 _FIRST: Final = re.compile(r"[A-Za-z]+")
-_LITERAL: Final = re.compile(
-    r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$|\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b", re.DOTALL | re.IGNORECASE
+_NUMBER: Final = (
+    r"\b0x[0-9a-f_]+\b|\b0b[01_]+\b|\b0o[0-7_]+\b"
+    r"|(?<![\w$])\.\d+(?:e[+-]?\d+)?|\b\d[\d_]*(?:\.\d*)?(?:e[+-]?\d+)?\b"
 )
+_KEPT: Final = r"(?P<kept>--[^\n]*|/\*.*?(?:\*/|\Z)"
+_OF_STANDARD: Final = re.compile(
+    _KEPT
+    + r"|\"(?:[^\"]|\"\")*\"|`[^`]*`)"
+    + r"|\be'(?:[^'\\]|\\.|'')*(?:'|\Z)|'(?:[^']|'')*(?:'|\Z)"
+    + r"|\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)|"
+    + _NUMBER,
+    re.DOTALL | re.IGNORECASE,
+)
+_OF_MYSQL: Final = re.compile(
+    _KEPT + r"|\#[^\n]*|`(?:[^`]|``)*`)" + r"|'(?:[^'\\]|\\.|'')*(?:'|\Z)|\"(?:[^\"\\]|\\.|\"\")*(?:\"|\Z)|" + _NUMBER,
+    re.DOTALL | re.IGNORECASE,
+)
+"""Comments and quoted names, which are kept, and literals, whichever comes first."""
 _OF_ONE_WORD: Final = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PREPARE"})
 
 
@@ -49,6 +64,12 @@ def target(sql: str) -> str | None:
     return words[1] if len(words) == 2 and words[0].upper() in {"SELECT", "INSERT", "UPDATE", "DELETE"} else None
 
 
-def sanitised(sql: str) -> str:
-    """Return SQL without the values that are written out in it."""
-    return _LITERAL.sub("?", sql)
+def sanitised(sql: str, system: str = "postgresql") -> str:
+    """Return SQL without the values that are written out in it, and without comments, which may hold some."""
+    pattern = _OF_MYSQL if system in {"mysql", "mariadb"} else _OF_STANDARD
+    return pattern.sub(_without_value, sql)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    kept = found["kept"]
+    return "?" if kept is None else " " if kept.startswith(("--", "/*", "#")) else kept

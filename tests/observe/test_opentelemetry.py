@@ -330,3 +330,44 @@ def test_a_summary_is_short() -> None:
 
 def test_values_are_taken_out() -> None:
     assert sanitised("SELECT 'it''s', 1.5, $tag$x$tag$, t1.a1 FROM t1") == "SELECT ?, ?, ?, t1.a1 FROM t1"
+
+
+@pytest.mark.parametrize(
+    ("system", "sql", "expected"),
+    [
+        ("postgresql", "-- it's\nSELECT 1 WHERE a = 'secret'", "SELECT ? WHERE a = ?"),
+        ("postgresql", "SELECT \"o'x\" FROM t WHERE a = 'secret'", 'SELECT "o\'x" FROM t WHERE a = ?'),
+        ("postgresql", r"SELECT E'it\'s secret', 'a\', 0xDEADBEEF, $1", "SELECT ?, ?, ?, $?"),
+        ("mariadb", r"SELECT 'a\'secret', " '"secret", ' "`it's`, 0xDEADBEEF # it's", "SELECT ?, ?, `it's`, ?"),
+        ("sqlite", "SELECT x'C0FFEE' /* it's */ , 'secret'", "SELECT x? , ?"),
+    ],
+)
+def test_values_are_taken_out_as_the_database_quotes_them(system: str, sql: str, expected: str) -> None:
+    assert " ".join(sanitised(sql, system).split()) == expected
+
+
+async def test_what_is_under_way_at_uninstrument_comes_to_its_end(engine: AsyncEngine, telemetry: Telemetry) -> None:
+    await make_tables(engine)
+    instrumentation = telemetry.watch(engine)
+    engine.events.after.add(lambda event: instrumentation.uninstrument() if "author" in event.sql else None)
+    async with AsyncSession(engine) as session:
+        session.add(Author(id=1, name="Ann"))
+        await session.commit()
+
+    assert not trace.get_current_span().get_span_context().is_valid
+    assert "aiosession flush" in telemetry.names
+    assert not session_operations.after
+
+
+async def test_who_waited_before_is_not_measured(tmp_path: Path, telemetry: Telemetry) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/test.db", pool_size=1, max_overflow=0)
+    first = await engine.pool.acquire()
+    waiting = asyncio.create_task(engine.pool.acquire())
+    await asyncio.sleep(0)
+    instrumentation = telemetry.watch(engine)
+    await engine.pool.release(first)
+    await engine.pool.release(await waiting)
+    instrumentation.uninstrument()
+    await engine.dispose()
+
+    assert "db.client.connection.wait_time" not in telemetry.metrics()
