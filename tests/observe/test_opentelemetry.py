@@ -338,7 +338,7 @@ def test_values_are_taken_out() -> None:
         ("postgresql", "-- it's\nSELECT 1 WHERE a = 'secret'", "SELECT ? WHERE a = ?"),
         ("postgresql", "SELECT \"o'x\" FROM t WHERE a = 'secret'", 'SELECT "o\'x" FROM t WHERE a = ?'),
         ("postgresql", r"SELECT E'it\'s secret', 'a\', 0xDEADBEEF, $1", "SELECT ?, ?, ?, $?"),
-        ("mariadb", r"SELECT 'a\'secret', " '"secret", ' "`it's`, 0xDEADBEEF # it's", "SELECT ?, ?, `it's`, ?"),
+        ("mariadb", r"""SELECT 'a\'secret', "secret", `it's`, 0xDEADBEEF # it's""", "SELECT ?, ?, `it's`, ?"),
         ("sqlite", "SELECT x'C0FFEE' /* it's */ , 'secret'", "SELECT x? , ?"),
     ],
 )
