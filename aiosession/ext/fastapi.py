@@ -1,12 +1,14 @@
 """FastAPI: the session of a request as a dependency; the rest is what Starlette has."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import cache
 from typing import Annotated, TypeAlias
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from aiosession import AsyncSession
+from aiosession import AsyncSession, ConcurrentUseError
 from aiosession.ext.pydantic import load_options
 from aiosession.ext.starlette import (
     AsyncSessionMiddleware,
@@ -18,6 +20,7 @@ from aiosession.ext.starlette import (
     request_session,
     stream_session,
 )
+from aiosession.ext.starlette.requests import DEFAULT, sessions_of
 
 __all__ = [
     "AsyncSessionMiddleware",
@@ -37,13 +40,30 @@ __all__ = [
 ]
 
 
-async def get_session(connection: HTTPConnection) -> AsyncSession:
-    """Return the session of the request: ``session: Annotated[AsyncSession, Depends(get_session)]``, or `SessionDep`.
+async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+    """Give out the session of the request: ``session: Annotated[AsyncSession, Depends(get_session)]``, or `SessionDep`.
 
-    All dependencies of a request get the same one. The middleware commits it before the response starts; see
+    All dependencies of a request get the same one. What it has not committed is rolled back at once if the handler
+    raises, whatever is answered for that; else the middleware commits it before the response starts, see
     `AsyncSessionMiddleware`. In tests it can be replaced: ``app.dependency_overrides[get_session]``.
     """
-    return request_session(connection)
+    async with _undone_by_errors(connection, DEFAULT) as session:
+        yield session
+
+
+@asynccontextmanager
+async def _undone_by_errors(connection: HTTPConnection, name: str) -> AsyncIterator[AsyncSession]:
+    sessions = sessions_of(connection, name)
+    session = sessions.session()
+    try:
+        yield session
+    except Exception:
+        if not sessions.is_answered:
+            with suppress(
+                ConcurrentUseError
+            ):  # of a task that was left behind: it is told of when the session is closed
+                await session.rollback()
+        raise
 
 
 async def get_stream_session(connection: HTTPConnection) -> AsyncSession:
@@ -54,14 +74,17 @@ async def get_stream_session(connection: HTTPConnection) -> AsyncSession:
     return stream_session(connection)
 
 
-def session_of(name: str) -> Callable[[HTTPConnection], Awaitable[AsyncSession]]:
+@cache
+def session_of(name: str) -> Callable[[HTTPConnection], AsyncIterator[AsyncSession]]:
     """Return the dependency for the session of the middleware called *name*, where there are several databases.
 
-    ``ArchiveDep = Annotated[AsyncSession, Depends(session_of("archive"))]``
+    ``ArchiveDep = Annotated[AsyncSession, Depends(session_of("archive"))]``. It is the same one each time, so that
+    ``app.dependency_overrides[session_of("archive")]`` replaces it in tests.
     """
 
-    async def get_named_session(connection: HTTPConnection) -> AsyncSession:
-        return request_session(connection, name)
+    async def get_named_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+        async with _undone_by_errors(connection, name) as session:
+            yield session
 
     return get_named_session
 

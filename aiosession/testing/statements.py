@@ -66,6 +66,14 @@ class StatementLog:
         """Return the statements with this verb."""
         return [event for event in self.events if event.kind == kind.upper()]
 
+    def count_of(self, kind: str) -> int:
+        """Return how many statements with this verb there were.
+
+        Writes that went out as one statement (``WITH ... INSERT ..., ... UPDATE ...``) count one by one; any other that
+        begins with WITH is a SELECT.
+        """
+        return sum(verbs_of(event).count(kind.upper()) for event in self.events)
+
     def tables(self, kind: str) -> list[str]:
         """Return the (first) table of each statement with this verb, in order.
 
@@ -98,3 +106,11 @@ def _tables(event: StatementEvent, kind: str) -> list[str]:
     if event.kind != "WITH":
         return []
     return [found[2].strip('"`') for found in _TABLE.finditer(event.sql) if found[1].split()[0].upper() == kind]
+
+
+def verbs_of(event: StatementEvent) -> list[str]:
+    """Return what a statement does: its verb, or those of the writes that went out as one."""
+    if event.kind != "WITH":
+        return [event.kind]
+    writes = [found[1].split()[0].upper() for found in _TABLE.finditer(event.sql)]
+    return [verb for verb in writes if verb != "FROM"] or ["SELECT"]

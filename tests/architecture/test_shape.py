@@ -60,6 +60,7 @@ EVENT_LOOP = {
     "ext/starlette/middleware.py",  # whether a client is gone is asked without waiting for an answer
     "ext/starlette/requests.py",  # a session that a task still uses is closed a little later
     "ext/starlette/probing.py",  # a health check has a limit
+    "ext/starlette/health.py",  # and asks all databases side by side
 }
 WAITING = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
 

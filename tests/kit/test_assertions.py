@@ -52,6 +52,26 @@ async def test_transaction_control_counts_where_it_is_named(session: AsyncSessio
             await session.flush()
 
 
+async def test_writes_that_go_out_as_one_statement_count_one_by_one(session: AsyncSession, engine: AsyncEngine) -> None:
+    ann = (await session.scalars(select(Author).where(Author.name == "Ann"))).one()
+    ann.note = "changed"
+    session.add(Book(title="Two", author_id=ann.id))
+
+    with assert_statements(engine, insert=1, update=1, select=0):
+        await session.commit()
+
+
+async def test_a_query_that_begins_with_a_cte_is_a_select(session: AsyncSession, engine: AsyncEngine) -> None:
+    names = select(Author.name).cte("names")
+    with assert_statements(engine, select=1, insert=0):
+        await session.scalars(select(names.c.name))
+
+    with pytest.raises(AssertionError, match="2 times: WITH names"):  # noqa: PT012, SIM117
+        with assert_no_n_plus_one(engine):
+            for _ in range(2):
+                await session.scalars(select(names.c.name))
+
+
 async def test_an_error_of_the_block_comes_first(engine: AsyncEngine) -> None:
     with pytest.raises(ZeroDivisionError):  # noqa: SIM117
         with assert_statements(engine, 5):

@@ -16,9 +16,9 @@ from aiosession.ext.fastapi import (
     SessionDep,
     StreamSessionDep,
     add_problem_handlers,
-    get_session,
     health,
     load_options,
+    request_session,
 )
 
 
@@ -176,7 +176,7 @@ def add_background(app: FastAPI, sessions: Any, seen: Seen) -> None:
 
     @app.post("/task-asks-late")
     async def task_asks_late(background: BackgroundTasks, request: Request) -> str:
-        background.add_task(use, lambda: get_session(request))
+        background.add_task(use, lambda: request_session(request).commit())
         return "started"
 
     @app.post("/task-of-its-own/{name}")

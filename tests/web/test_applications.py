@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, WebSocket
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 from starlette.applications import Starlette
@@ -217,6 +217,52 @@ async def test_requests_without_a_body_in_the_answer_are_like_others(client: htt
     assert answer.content == b"" or method == "OPTIONS"
 
 
+# Exceptions that are answered
+
+
+async def test_what_a_handler_that_raises_has_done_is_rolled_back_whatever_is_answered(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    await create_tables(engine)
+    app = FastAPI()
+    app.add_middleware(AsyncSessionMiddleware, sessions=async_sessionmaker(engine))
+
+    @app.post("/login")
+    async def log_in(session: ext.SessionDep) -> None:
+        session.add(Author(name="Ann"))
+        raise HTTPException(303, headers={"location": "/elsewhere"})
+
+    answer = await post(app, "/login")
+
+    assert answer.status_code == 303
+    assert await names(observer) == []
+
+
+async def test_an_exception_handler_finds_a_clean_session(engine: AsyncEngine, observer: AsyncEngine) -> None:
+    await create_tables(engine)
+    app = FastAPI()
+    app.add_middleware(AsyncSessionMiddleware, sessions=async_sessionmaker(engine))
+
+    @app.post("/twice")
+    async def add_twice(session: ext.SessionDep) -> None:
+        session.add_all([Author(name="Ann"), Author(name="Ann")])
+        await session.flush()
+
+    @app.exception_handler(UniqueViolationError)
+    async def show_who_is_there(request: Request, _error: Exception) -> Response:
+        found = (await request_session(request).scalars(select(Author.name))).all()
+        return JSONResponse(list(found), 303, {"location": "/elsewhere"})
+
+    answer = await post(app, "/twice")
+
+    assert (answer.status_code, answer.json()) == (303, [])
+    assert await names(observer) == []
+
+
+async def test_the_dependency_for_a_name_is_the_same_each_time() -> None:
+    assert ext.session_of("archive") is ext.session_of("archive")
+
+
 # Without the middleware, without a request
 
 
@@ -227,7 +273,7 @@ async def test_without_the_middleware_the_dependency_says_how_to_add_it() -> Non
     @app.post("/")
     async def ask(request: Request) -> str:
         try:
-            await ext.get_session(request)
+            ext.request_session(request)
         except InvalidRequestError as error:
             errors.append(error)
         return "asked"

@@ -116,3 +116,10 @@ async def test_health_does_not_wait_for_ever_for_a_free_connection(database_url:
     assert answer.status_code == 503
     assert answer.json()["databases"]["default"]["pool"]["in_use"] == 1
     assert answer.json()["databases"]["default"]["pool"]["waiting"] == 0
+
+
+@pytest.mark.parametrize(("engines", "timeout"), [({}, 1.0), (None, 0), (None, float("nan"))])
+def test_a_health_check_needs_a_database_and_some_time(engines: Any, timeout: float) -> None:
+    engines = create_async_engine("sqlite://") if engines is None else engines
+    with pytest.raises(ArgumentError, match=r"health\(\) needs a database to ask and some seconds for it"):
+        health(engines, timeout=timeout)

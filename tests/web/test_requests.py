@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from sqlalchemy.exc import IntegrityError
 from starlette.types import Message, Receive, Scope, Send
@@ -98,8 +98,14 @@ async def test_a_handler_of_the_application_answers_for_a_failed_commit(engine: 
 
 async def test_other_responses_can_commit(engine: AsyncEngine, observer: AsyncEngine, app: FastAPI) -> None:
     app = make_app(async_sessionmaker(engine), engine, Seen(), commit_on=lambda status: status == 418)
+
+    @app.post("/noted/{name}")
+    async def note(name: str, session: SessionDep) -> Response:
+        session.add(Author(name=name))
+        return Response(status_code=418)
+
     async with client_of(app) as client:
-        await client.post("/refuse/Lem")
+        await client.post("/noted/Lem")
         await client.post("/authors", json={"name": "Le Guin"})
 
     assert await names(observer) == ["Lem"]

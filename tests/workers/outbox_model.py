@@ -1,8 +1,10 @@
 """Orders, and an outbox beside them."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from aiosession import AsyncEngine, DeclarativeBase, Mapped, async_sessionmaker, mapped_column
 from aiosession.ext.outbox import Outbox, OutboxEvent, OutboxSession
@@ -49,3 +51,26 @@ async def rows(engine: AsyncEngine) -> list[object]:
     async with engine.connect() as connection:
         found = await connection.execute(select(outbox.table.c.payload).order_by(outbox.table.c.position))
         return [row.payload for row in found]
+
+
+async def publish(maker: Maker, *payloads: str, key: str | None = None) -> None:
+    async with maker.begin() as session:
+        for payload in payloads:
+            session.publish(payload, topic="letters", key=key)
+
+
+async def state(engine: AsyncEngine) -> list[tuple[Any, ...]]:
+    """Return what waits: payload, failures, last error, and whether it was given up."""
+    table = outbox.table.c
+    async with engine.connect() as connection:
+        found = await connection.execute(
+            select(table.payload, table.attempts, table.last_error, table.dead_at).order_by(table.position)
+        )
+        return [(row.payload, row.attempts, row.last_error, row.dead_at is not None) for row in found]
+
+
+async def make_due(engine: AsyncEngine) -> None:
+    """Let the time pass for which events wait."""
+    past = datetime.now(UTC) - timedelta(hours=1)
+    async with engine.begin() as connection:
+        await connection.execute(update(outbox.table).values(available_at=past))

@@ -47,7 +47,7 @@ class Problem:
     detail: str
     """A sentence for people."""
     is_passing: bool = False
-    """Whether the same request may well succeed a little later; nothing of it was carried out."""
+    """Whether the same request may well succeed a little later; the work that failed has changed nothing."""
 
     def response(self, *, instance: str | None = None, retry_after: int = 1) -> JSONResponse:
         """Return the response: ``application/problem+json``, with ``Retry-After`` (in seconds) if that may help."""
@@ -64,7 +64,7 @@ class Problem:
         return HTTPStatus(self.status).phrase
 
 
-_BUSY: Final = "The service is busy; nothing was changed. Try again a little later."
+_BUSY: Final = "The service is busy. Try again a little later."
 _OUTCOME: Final = (
     "The service cannot tell whether the request was carried out. Do not simply repeat it: look first at what is there."
 )
@@ -87,9 +87,9 @@ _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
         LockNotAvailableError: Problem(503, "busy", _BUSY, is_passing=True),
         PoolTimeoutError: Problem(503, "busy", _BUSY, is_passing=True),
         DisconnectError: Problem(
-            503, "unavailable", "The database cannot be reached; nothing was changed. Try again later.", is_passing=True
+            503, "unavailable", "The database cannot be reached. Try again later.", is_passing=True
         ),
-        StatementTimeoutError: Problem(504, "timeout", "The database took too long; nothing was changed."),
+        StatementTimeoutError: Problem(504, "timeout", "The database took too long."),
         CommitOutcomeUnknownError: Problem(500, "outcome_unknown", _OUTCOME),
         PartialCommitError: Problem(500, "outcome_partial", _OUTCOME),
     }

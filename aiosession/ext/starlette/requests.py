@@ -35,7 +35,7 @@ class RequestSessions:
     With a registry, ``Session()`` is the request's session wherever it is called within the request.
     """
 
-    __slots__ = ("_extra", "_is_answered", "_make", "_opened", "_session", "sessions", "what")
+    __slots__ = ("_extra", "_make", "_opened", "_session", "is_answered", "sessions", "what")
 
     def __init__(self, sessions: Callable[[], AsyncSession], what: str) -> None:
         self.sessions: Final = sessions
@@ -43,7 +43,8 @@ class RequestSessions:
         """The request, for messages."""
         self._session: AsyncSession | None = None
         self._extra: list[AsyncSession] = []
-        self._is_answered = False
+        self.is_answered = False
+        """Whether the response has started: the session is closed and not to be had any more."""
         self._make: Callable[[], AsyncSession] = sessions
         self._opened: Any = None
         if isinstance(sessions, async_scoped_session):
@@ -60,7 +61,7 @@ class RequestSessions:
 
     def session(self) -> AsyncSession:
         """Return the request's session."""
-        if self._is_answered:
+        if self.is_answered:
             raise ResourceClosedError(
                 f"{self.what} is answered: its work is committed or rolled back and its session is closed. A "
                 f"background task opens a session of its own, `async with sessions() as session:`; what streams a "
@@ -82,7 +83,7 @@ class RequestSessions:
     async def end(self) -> None:
         """Roll back what the request's session has not committed, and close it; it is not to be had any more."""
         session = self.current
-        self._is_answered = True
+        self.is_answered = True
         if self._opened is not None:
             self.sessions.registry.end(self._opened[0])  # type: ignore[attr-defined]
         self._session = None
