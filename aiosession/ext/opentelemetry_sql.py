@@ -11,7 +11,8 @@ from typing import Final
 LONGEST_SUMMARY: Final = 255
 
 _NAME: Final = r'(?:[\w$]+|"[^"]+"|`[^`]+`)(?:\.(?:[\w$]+|"[^"]+"|`[^`]+`))*'
-_HIDDEN: Final = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+_PASSED_OVER: Final = r"--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'" + r'|"[^"]*"|`[^`]*`'
+"""Comments, literals, and quoted names that are not what an operation is about."""
 _PARTS: Final = re.compile(
     rf"\b(?P<written>INSERT|REPLACE)\b(?:\s+OR\s+\w+)?\s+INTO\s+(?P<into>{_NAME})"
     rf"|\b(?P<deleted>DELETE)\s+FROM\s+(?:ONLY\s+)?(?P<gone>{_NAME})"
@@ -19,8 +20,9 @@ _PARTS: Final = re.compile(
     rf"|\b(?P<defined>(?:CREATE|DROP|ALTER|TRUNCATE)\s+(?:UNIQUE\s+)?\w+)\s+"
     rf"(?:IF\s+(?:NOT\s+)?EXISTS\s+)?(?P<object>{_NAME})"
     rf"|\b(?P<read>SELECT)\b"
-    rf"|(?<!DISTINCT\s)\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?(?P<source>{_NAME})(?![\w$.]|\s*\()",
-    re.IGNORECASE,
+    rf"|(?<!DISTINCT\s)\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?(?P<source>{_NAME})(?![\w$.]|\s*\()"
+    rf"|{_PASSED_OVER}",
+    re.IGNORECASE | re.DOTALL,
 )
 _FIRST: Final = re.compile(r"[A-Za-z]+")
 _NUMBER: Final = (
@@ -50,7 +52,7 @@ def summary(sql: str) -> str:
     first = _FIRST.search(sql)
     if first is not None and first.group().upper() in _OF_ONE_WORD:
         return first.group().upper()
-    words = [word for found in _PARTS.finditer(_HIDDEN.sub("?", sql)) for word in found.groups() if word]
+    words = [word for found in _PARTS.finditer(sql) for word in found.groups() if word]
     if not words:
         return first.group().upper() if first is not None else ""
     text = " ".join(" ".join(word.split()) for word in words)

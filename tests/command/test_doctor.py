@@ -251,6 +251,17 @@ async def test_a_pooler_is_found_out(bouncer: Pgbouncer, postgresql_url: str, li
     assert said(needless, "pooler")[0] is Level.WARN
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("library", ["asyncpg", "psycopg"])
+async def test_a_pooler_that_lends_for_sessions_is_no_harm(bouncer_for_sessions: Pgbouncer, library: str) -> None:
+    engine = create_async_engine(bouncer_for_sessions.url(driver=f"postgresql+{library}"))
+    level, words = said(await diagnose(engine), "pooler")
+    await engine.dispose()
+
+    assert level is Level.OK
+    assert words.startswith("one that keeps a connection of the server for each client")
+
+
 async def test_a_database_that_cannot_be_reached_is_a_failure_without_the_password() -> None:
     found = await diagnose(create_async_engine("postgresql+asyncpg://ann:secret@localhost:1/shop?password=hunter2"))
 

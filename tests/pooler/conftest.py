@@ -19,6 +19,15 @@ def bouncer(postgres: PostgresCluster) -> Iterator[Pgbouncer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def bouncer_for_sessions(postgres: PostgresCluster) -> Iterator[Pgbouncer]:
+    """Start one that keeps a connection of the server for each client as long as the client stays."""
+    if find_binary() is None:
+        pytest.skip(HOW_TO_GET)
+    with running(postgres, {"pool_mode": "session"}) as server:
+        yield server
+
+
 @pytest.fixture(params=["asyncpg", "psycopg"])
 def pooled_url(request: pytest.FixtureRequest, bouncer: Pgbouncer, postgresql_url: str) -> str:
     """Name an empty database, reached through PgBouncer; once for each driver."""
