@@ -8,6 +8,7 @@ come here (`aiosession.transaction.loose`); which of them a statement gets is de
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from typing import Final, TypeAlias
 
 from aiosession import aio
@@ -28,6 +29,8 @@ from aiosession.errors import (
 )
 from aiosession.transaction.joining import JoinMode, join
 
+_guests: Final = count(1)
+"""Numbers those whose connection may have savepoints of others."""
 _UNANSWERED: Final = frozenset({TransactionStatus.ACTIVE, TransactionStatus.CLOSED})
 Bind: TypeAlias = AsyncEngine | AsyncConnection
 Enlist: TypeAlias = Callable[["BindTransaction", EngineConnection], Awaitable[str | None]]
@@ -44,6 +47,7 @@ class BindTransaction:
         "_number",
         "_savepoints",
         "_streams",
+        "_suffix",
         "_transaction",
         "around",
         "asked",
@@ -85,6 +89,8 @@ class BindTransaction:
         self.around: AsyncTransaction | None = None
         """What was in progress on a connection of the application's when this one joined."""
         self._savepoints: list[str] = []
+        self._suffix: Final = f"_{next(_guests)}" if isinstance(bind, AsyncConnection) else ""
+        """What tells savepoints of this session from those of others on the same connection."""
         self._streams: list[Chunks] = []
         self._number: str | None = None
         """By which the database knows the transaction that is being committed."""
@@ -256,7 +262,7 @@ class BindTransaction:
         """Open a savepoint."""
         connection = self.held()
         try:
-            await connection.savepoint(name)
+            await connection.savepoint(name + self._suffix)
         except BaseException as error:
             self.cause = error
             raise
@@ -267,7 +273,7 @@ class BindTransaction:
         if name not in self._savepoints:
             return
         try:
-            await self.held().release_savepoint(name)
+            await self.held().release_savepoint(name + self._suffix)
         except BaseException as error:
             self.cause = error
             raise
@@ -281,8 +287,8 @@ class BindTransaction:
         if self._connection is None or name not in self._savepoints:
             return
         try:
-            await self._connection.rollback_to_savepoint(name)
-            await self._connection.release_savepoint(name)
+            await self._connection.rollback_to_savepoint(name + self._suffix)
+            await self._connection.release_savepoint(name + self._suffix)
         except BaseException as error:
             self.cause = error
             if not isinstance(error, Exception):

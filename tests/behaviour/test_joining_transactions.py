@@ -10,6 +10,7 @@ from aiosession import (
     AsyncConnection,
     AsyncEngine,
     AsyncSession,
+    DatabaseError,
     IntegrityError,
     InvalidRequestError,
     OperationalError,
@@ -102,6 +103,53 @@ async def test_closing_leaves_to_the_transaction_what_was_flushed_unless_the_ses
 
     assert connection.in_transaction() == (mode != "control_fully")
     assert await names_here(connection) == left
+
+
+async def test_sessions_of_one_connection_do_not_mix_up_their_savepoints(
+    connection: AsyncConnection, observer: AsyncEngine
+) -> None:
+    await begin(connection)
+    async with AsyncSession(connection) as first, AsyncSession(connection) as second:
+        outer = await first.begin_nested()
+        first.add(Author(name="First"))
+        await first.flush()
+        inner = await second.begin_nested()
+        second.add(Author(name="Second"))
+        await second.flush()
+        await inner.rollback()
+
+        assert await names_here(connection) == ["First", "Outer"]
+
+        inner = await second.begin_nested()
+        second.add(Author(name="Second"))
+        await inner.commit()
+        await outer.rollback()
+
+        assert await names_here(connection) == ["Outer"]
+    await connection.commit()
+
+    assert await names_seen_by(observer) == ["Outer"]
+
+
+async def test_a_savepoint_that_another_session_has_undone_is_not_taken_for_one_that_is_there(
+    connection: AsyncConnection, observer: AsyncEngine
+) -> None:
+    await begin(connection)
+    async with AsyncSession(connection) as first, AsyncSession(connection) as second:
+        outer = await first.begin_nested()
+        first.add(Author(name="First"))
+        await first.flush()
+        inner = await second.begin_nested()
+        second.add(Author(name="Second"))
+        await second.flush()
+        await outer.rollback()
+
+        assert await names_here(connection) == ["Outer"]
+        with pytest.raises(DatabaseError, match="(?i)savepoint"):
+            await inner.commit()
+    await connection.rollback()
+
+    assert await names_seen_by(observer) == []
 
 
 async def test_closing_takes_savepoints_of_the_session_back(connection: AsyncConnection) -> None:
