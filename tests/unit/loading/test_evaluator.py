@@ -74,6 +74,15 @@ _ROWS: Final = st.fixed_dictionaries(
     {"size": _NUMBERS, "more": _NUMBERS, "name": _NAMES, "is_new": st.none() | st.booleans()}
 )
 
+_TRUTHS: Final = [
+    Item.is_new.__clause_element__(),
+    ~Item.is_new,
+    Item.is_new.is_(True),
+    Item.is_new.is_not(None),
+    true(),
+    false(),
+]
+
 
 def _numbers() -> st.SearchStrategy[Any]:
     columns = st.sampled_from([Item.size, Item.more])
@@ -113,7 +122,7 @@ def _criteria() -> st.SearchStrategy[Any]:
         _NAMES.map(lambda name: Item.name != name),
         st.builds(_compared, st.just(Item.name), _NAMES.map(literal), st.sampled_from(["<", ">="])),
         st.sampled_from(["a", "b"]).map(lambda end: Item.name + end == "ab"),
-        st.sampled_from([Item.is_new, ~Item.is_new, Item.is_new.is_(True), Item.is_new.is_not(None), true(), false()]),
+        st.sampled_from(_TRUTHS),
         st.just(Item.name.is_(None)),
     )
     return st.recursive(
