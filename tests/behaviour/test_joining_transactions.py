@@ -145,7 +145,7 @@ async def test_a_savepoint_that_another_session_has_undone_is_not_taken_for_one_
         await outer.rollback()
 
         assert await names_here(connection) == ["Outer"]
-        with pytest.raises(DatabaseError, match="(?i)savepoint"):
+        with pytest.raises(DatabaseError, match=r"(?i)savepoint"):
             await inner.commit()
     await connection.rollback()
 

@@ -75,7 +75,7 @@ _ROWS: Final = st.fixed_dictionaries(
 )
 
 _TRUTHS: Final = [
-    Item.is_new.__clause_element__(),
+    Item.is_new.__clause_element__(),  # type: ignore[attr-defined]  # what where() makes of it
     ~Item.is_new,
     Item.is_new.is_(True),
     Item.is_new.is_not(None),
