@@ -311,6 +311,14 @@ def current_task() -> "asyncio.Task[Any] | None":
         return None
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the running event loop; None where there is none, because nothing suspends."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def task_name() -> str:
     """Return what to call the running task in a message."""
     return _name(current_task())
@@ -393,7 +401,11 @@ class Guard:
             return ReentrantUseError(
                 operation=operation, task=task_name(), where=where, running=running, event=self.event
             )
-        return ConcurrentUseError(operation=operation, task=task_name(), where=where, running=running)
+        return self._refusal(operation=operation, task=task_name(), where=where, running=running)
+
+    def _refusal(self, **facts: Any) -> ConcurrentUseError:
+        """Return the error that says what to do."""
+        return ConcurrentUseError(**facts)
 
     def __enter__(self) -> None:
         return None

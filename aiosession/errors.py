@@ -101,15 +101,26 @@ class NotLoadedError(InvalidRequestError):
         self.remedy: Final = remedy
 
 
-class ConcurrentUseError(InvalidRequestError):
-    """A second operation was begun while another one of the same session is in flight; nothing was touched."""
+_A_SESSION_EACH: Final = "give each task its own session, or use `async with session.fork() as other`"
 
-    def __init__(self, *, operation: str, task: str, where: str, running: tuple[str, str, str]) -> None:
+
+class ConcurrentUseError(InvalidRequestError):
+    """A second operation was begun while another one of the session or connection is in flight; nothing was touched."""
+
+    def __init__(
+        self,
+        *,
+        operation: str,
+        task: str,
+        where: str,
+        running: tuple[str, str, str],
+        subject: str = "session",
+        remedy: str = _A_SESSION_EACH,
+    ) -> None:
         running_operation, running_task, running_where = running
         super().__init__(
-            f"{operation} in {task} (at {where}) cannot start: {running_operation} of the same session is in flight in "
-            f"{running_task} (at {running_where}). A session runs one operation at a time; give each task its own "
-            f"session, or use `async with session.fork() as other`"
+            f"{operation} in {task} (at {where}) cannot start: {running_operation} of the same {subject} is in flight "
+            f"in {running_task} (at {running_where}). A {subject} runs one operation at a time; {remedy}"
         )
         self.operation: Final = operation
         self.task: Final = task
@@ -163,15 +174,18 @@ class UnboundExecutionError(InvalidRequestError, core_exc.UnboundExecutionError)
     """No engine or connection is known for a statement or class."""
 
 
-class WrongEventLoopError(InvalidRequestError):
-    """An engine's pool was used on another event loop than the one it belongs to."""
+_AN_ENGINE_EACH: Final = (
+    "create one engine per event loop, or `await engine.dispose()` on the old loop before using it on a new one. In "
+    "tests each test has a loop of its own by default: make the engine in a fixture, or set pytest-asyncio's "
+    "loop_scope. Starlette's TestClient has one too: use httpx.AsyncClient with ASGITransport"
+)
 
-    def __init__(self) -> None:
-        super().__init__(
-            "this engine's connections belong to another event loop; create one engine per event loop, or "
-            "`await engine.dispose()` on the old loop before using it on a new one. In tests each test has a loop of "
-            "its own by default: make the engine in a fixture, or set pytest-asyncio's loop_scope"
-        )
+
+class WrongEventLoopError(InvalidRequestError):
+    """An engine, or a connection of one, was used on another event loop than the one it belongs to."""
+
+    def __init__(self, subject: str = "this engine's connections belong", remedy: str = _AN_ENGINE_EACH) -> None:
+        super().__init__(f"{subject} to another event loop; {remedy}")
 
 
 class NoResultFound(InvalidRequestError, core_exc.NoResultFound):  # noqa: N818 - the name that people catch

@@ -54,7 +54,9 @@ def limit(seconds: float | None, *, is_mariadb: bool) -> bytes:
     """Return what to put before a statement that may take *seconds*; nothing for MySQL, which limits SELECT only."""
     if seconds is None or not is_mariadb:
         return b""
-    return f"SET STATEMENT max_statement_time = {min(seconds, _LONGEST_STATEMENT):.3f} FOR ".encode()
+    longest = f"{min(seconds, _LONGEST_STATEMENT):.3f}"
+    usual = f"COALESCE(NULLIF(@@max_statement_time, 0), {longest})"  # one of the account or the server may be shorter
+    return f"SET STATEMENT max_statement_time = LEAST({longest}, {usual}) FOR ".encode()
 
 
 def can_limit(text: bytes) -> bool:

@@ -23,6 +23,11 @@ FIRST_WITH_NUMBERS: Final = 13
 OUTCOME: Final = "SELECT pg_xact_status({}::text::xid8)"
 _LONGEST_TIMEOUT: Final = 2**31 - 1
 """Milliseconds."""
+_LIMIT: Final = (
+    "SELECT set_config('statement_timeout', least({}, nullif("
+    "extract(epoch from current_setting('statement_timeout')::interval) * 1000, 0))::int::text, true)"
+)
+"""Leaves a limit of the role or the server that is shorter; 0 there means none."""
 _TELLS: Final = "aiosession transaction "
 # A notice, because a script gives no rows. A hot standby gives no numbers.
 TELL_NUMBER: Final = (
@@ -69,7 +74,7 @@ def begin(driver: str, options: TransactionOptions) -> str:
     if options.deferrable:
         text += " DEFERRABLE"
     if options.statement_timeout is not None:
-        text += f"; SET LOCAL statement_timeout = {min(ceil(options.statement_timeout * 1000), _LONGEST_TIMEOUT)}"
+        text += f"; {_LIMIT.format(min(ceil(options.statement_timeout * 1000), _LONGEST_TIMEOUT))}"
     return text
 
 

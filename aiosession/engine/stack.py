@@ -127,7 +127,8 @@ class TransactionStack:
         self._end_savepoints(transaction, TransactionState.COMMITTED)
 
     async def roll_back(self, transaction: AsyncTransaction) -> None:
-        """Undo *transaction*; always ends it."""
+        """Undo *transaction*; always ends it, unless it belongs to another event loop."""
+        self._wire.check_loop()
         if transaction.savepoint is None:
             await self._roll_back_root(transaction)
             return

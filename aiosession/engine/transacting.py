@@ -1,13 +1,44 @@
 """How does a connection begin and end transactions? `AsyncConnection` has these methods; its stack does the work."""
 
+from dataclasses import dataclass
 from secrets import token_hex
+from typing import Any, Final
+
+from typing_extensions import override
 
 from aiosession import aio, errors
 from aiosession.drivers.arguments import branch_name
 from aiosession.drivers.protocol import TransactionOptions
 from aiosession.engine.stack import TransactionStack
 from aiosession.engine.transaction import AsyncTransaction, AsyncTwoPhaseTransaction
-from aiosession.engine.wire import EngineConnection
+from aiosession.engine.wire import OTHER_LOOP, EngineConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do instead of a thing that a connection cannot do."""
+
+    concurrent_use: str = "give each task a connection of its own"
+    """When several tasks use it at once."""
+    other_loop: str = OTHER_LOOP
+    """When it is used on another event loop."""
+
+
+_USUAL: Final = Advice()
+
+
+class ConnectionGuard(aio.Guard):
+    """Lets one operation of a connection at a time through."""
+
+    __slots__ = ("_advice",)
+
+    def __init__(self, advice: Advice) -> None:
+        super().__init__()
+        self._advice: Final = advice
+
+    @override
+    def _refusal(self, **facts: Any) -> errors.ConcurrentUseError:
+        return errors.ConcurrentUseError(**facts, subject="connection", remedy=self._advice.concurrent_use)
 
 
 class TransactingConnection:
@@ -16,7 +47,7 @@ class TransactingConnection:
     __slots__ = ("_guard", "_stack", "_was_closed", "_wire")
 
     def __init__(self) -> None:
-        self._guard = aio.Guard()
+        self._guard: aio.Guard = ConnectionGuard(_USUAL)
         self._wire: EngineConnection | None = None
         self._stack: TransactionStack | None = None
         self._was_closed = False
@@ -36,6 +67,11 @@ class TransactingConnection:
         if self._wire is None:
             raise self._not_open()
         return self._wire
+
+    def advise(self, advice: Advice) -> None:
+        """Have errors of misuse say what to do where this connection, which is open, is shared in a way of its own."""
+        self._guard = ConnectionGuard(advice)
+        self.wire().other_loop = advice.other_loop
 
     def begin(self) -> AsyncTransaction:
         """Return a transaction: ``async with connection.begin():`` or ``await connection.begin()``."""

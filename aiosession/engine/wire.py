@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Final, NoReturn, TypeVar, cast
 
-from aiosession import errors
+from aiosession import aio, errors
 from aiosession.drivers.numbers import number_of
 from aiosession.drivers.protocol import (
     Answer,
@@ -39,10 +39,16 @@ _VERB: Final = re.compile(r"(?:[\s(;]|--[^\n]*|#[^\n]*|/\*(?!M?!).*?\*/|/\*M?!\d
 carried out."""
 
 
+OTHER_LOOP: Final = (
+    "take one from an engine of the loop that it is used on. Starlette's TestClient has a loop of its own: in a test "
+    "use httpx.AsyncClient with ASGITransport in its place"
+)
+
+
 class EngineConnection:
     """A pooled connection while somebody holds it; offers the verbs of `Wire` and transactions."""
 
-    __slots__ = ("_connection", "_driver", "_hides_parameters", "_hooks", "schemas")
+    __slots__ = ("_connection", "_driver", "_hides_parameters", "_hooks", "_loop", "other_loop", "schemas")
 
     def __init__(
         self,
@@ -59,6 +65,9 @@ class EngineConnection:
         self._hides_parameters = hide_parameters
         self.schemas = schemas
         """What puts the names of schemas into statements; None if nothing is to be put in."""
+        self._loop = aio.running_loop()
+        self.other_loop = OTHER_LOOP
+        """What to do if it is used on another event loop."""
 
     @property
     def status(self) -> TransactionStatus:
@@ -73,12 +82,12 @@ class EngineConnection:
     @property
     def lent(self) -> DriverConnection:
         """The driver's connection, while it is held."""
-        return self._open()
+        return self._held()
 
     @property
     def server_version(self) -> tuple[int, ...]:
         """The version of the database."""
-        return self._open().server_version
+        return self._held().server_version
 
     @property
     def transaction_number(self) -> str | None:
@@ -92,11 +101,11 @@ class EngineConnection:
     @property
     def driver_connection(self) -> object:
         """The connection of the wrapped library, for what only it can do."""
-        return self._open().driver_connection
+        return self._held().driver_connection
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run one statement and return all its rows."""
-        connection = self._connection or self._open()
+        connection = self._open()
         if self.schemas is not None:
             sql = self.schemas.put_into(sql)
         if self._hooks:
@@ -108,7 +117,7 @@ class EngineConnection:
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run one statement and return the number of affected rows, -1 if unknown."""
-        connection = self._connection or self._open()
+        connection = self._open()
         if self.schemas is not None:
             sql = self.schemas.put_into(sql)
         if self._hooks:
@@ -120,7 +129,7 @@ class EngineConnection:
 
     async def execute_many(self, sql: str, rows: Sequence[Parameters]) -> int:
         """Run a statement once for each row of parameters; return the total of affected rows, -1 if unknown."""
-        connection = self._connection or self._open()
+        connection = self._open()
         if self.schemas is not None:
             sql = self.schemas.put_into(sql)
         if self._hooks:
@@ -132,7 +141,7 @@ class EngineConnection:
 
     async def fetch_each(self, sql: str, rows: Sequence[Parameters]) -> list[list[Row]]:
         """Run a statement once for each row of parameters; return the rows of each, in the order of *rows*."""
-        connection = self._connection or self._open()
+        connection = self._open()
         if self.schemas is not None:
             sql = self.schemas.put_into(sql)
         if self._hooks:
@@ -323,9 +332,19 @@ class EngineConnection:
         """Go on with the connection that *other* has, which is left without one."""
         self._driver, self._hooks = other._driver, other._hooks  # noqa: SLF001 - one of us
         self._hides_parameters = other._hides_parameters  # noqa: SLF001 - as above
-        self._connection = other.detach()
+        self._connection, self._loop = other.detach(), other._loop  # noqa: SLF001 - as above
+
+    def check_loop(self) -> None:
+        """Raise `WrongEventLoopError` if it is used on another event loop than the one it was taken on."""
+        if aio.running_loop() is not self._loop:
+            raise errors.WrongEventLoopError("this connection belongs", self.other_loop)
 
     def _open(self) -> DriverConnection:
+        """Return the driver's connection, to send something on it."""
+        self.check_loop()
+        return self._held()
+
+    def _held(self) -> DriverConnection:
         if self._connection is None:
             raise errors.ResourceClosedError("this connection was given back to its pool; acquire one again")
         return self._connection
@@ -364,7 +383,7 @@ class EngineConnection:
         return result
 
     def _event(self, sql: str, parameters: object, *, many: bool = False) -> StatementEvent:
-        return StatementEvent(sql, parameters, verb(sql), many, connection=number_of(self._open()))
+        return StatementEvent(sql, parameters, verb(sql), many, connection=number_of(self._held()))
 
     async def _report(self, event: StatementEvent, seconds: float, error: BaseException | None) -> None:
         if self._hooks:

@@ -135,7 +135,8 @@ class Relay:
             raise ArgumentError(f"handler is a function that takes an event; {handler!r} cannot be called")
         self._write: Final = _transactions(source, table)
         self._stops = False
-        self._stopped: anyio.Event | None = None
+        self._bell: anyio.Event | None = None
+        """Ends a pause; None if it does not run."""
 
     async def run(self) -> None:
         """Deliver events until `stop` is called or the task is cancelled; wait for more where there are none.
@@ -143,16 +144,16 @@ class Relay:
         A database that cannot be reached is waited for. What was handed over before a cancellation counts as delivered.
         Raises `InvalidRequestError` if this relay runs already.
         """
-        if self._stopped is not None:
+        if self._bell is not None:
             raise InvalidRequestError("this relay runs already; make another one with outbox.relay() to have two")
-        self._stopped = anyio.Event()
         try:
             while not self._stops:
+                bell = self._bell = anyio.Event()  # who rings from now on tells of what may not have been seen
                 if not await self._goes_on() and not self._stops:
                     with anyio.move_on_after(self._options.every):
-                        await self._stopped.wait()
+                        await bell.wait()
         finally:
-            self._stops, self._stopped = False, None
+            self._stops, self._bell = False, None
 
     async def _goes_on(self) -> bool:
         """Deliver a batch; False if it is time for a pause."""
@@ -165,8 +166,16 @@ class Relay:
     def stop(self) -> None:
         """Have `run` return when the handler that is at work has come to its end; never waits."""
         self._stops = True
-        if self._stopped is not None:
-            self._stopped.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have `run` look for events now instead of after *every* seconds; never waits.
+
+        To be called on the event loop of `run`: after a commit that published something, or when the database tells of
+        one. Does nothing while it does not run.
+        """
+        if self._bell is not None:
+            self._bell.set()
 
     async def drain(self) -> int:
         """Deliver everything that can be delivered now and return how many events were; those that fail wait.

@@ -6,6 +6,15 @@ A unit of work is repeated after errors with which the database says "not commit
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
+from inspect import (
+    Parameter,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    isroutine,
+    signature,
+    unwrap,
+)
 from typing import Any, Final, TypeAlias, TypedDict
 
 from tenacity import stop_after_attempt, stop_before_delay, stop_never, wait_exponential, wait_random_exponential
@@ -61,6 +70,7 @@ class RetryOptions(TypedDict, total=False):
     before_sleep: BeforeSleep | None
 
 
+_POSITIONAL: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL)
 _NEVER: Final = (CommitOutcomeUnknownError, PartialCommitError)
 """After these something may be committed."""
 
@@ -128,8 +138,13 @@ def leaves_open(error: BaseException) -> bool:
     return False
 
 
-def retry_policy(options: Mapping[str, Any]) -> RetryPolicy:
-    """Return what ``retrying(**options)`` means; raise `ArgumentError` for what means nothing."""
+def retry_policy(given: tuple[object, ...], options: Mapping[str, Any]) -> RetryPolicy:
+    """Return what ``retrying(*given, **options)`` means; raise `ArgumentError` for what means nothing."""
+    if given:
+        raise ArgumentError(
+            f"retrying() takes options by name, such as attempts=5, and as a decorator it is written with parentheses: "
+            f"@Session.retrying(); got {given[0]!r}"
+        )
     known = [each.name for each in fields(RetryPolicy)]
     unknown = {name: value for name, value in options.items() if name not in known}
     if unknown:
@@ -143,6 +158,40 @@ def retry_policy(options: Mapping[str, Any]) -> RetryPolicy:
     if policy.isolation_level is not None and checked_level(policy.isolation_level) == AUTOCOMMIT:
         raise ArgumentError("retrying() repeats transactions; with AUTOCOMMIT there are none to roll back")
     return policy
+
+
+def check_repeatable(function: object) -> None:
+    """Raise `ArgumentError` if *function* cannot be repeated, as far as that can be told without a call."""
+    if not callable(function):
+        raise ArgumentError(
+            f"retrying() repeats an `async def` function that takes the session first; {function!r} is none"
+        )
+    inner = unwrap(function)
+    name = getattr(inner, "__qualname__", repr(function))
+    if isgeneratorfunction(inner) or isasyncgenfunction(inner):
+        raise ArgumentError(
+            f"{name} is a generator, whose items would be taken before it is known whether the work is repeated: have "
+            f"it return a list"
+        )
+    if isroutine(inner) and not iscoroutinefunction(inner) and not name.endswith("<lambda>"):
+        raise ArgumentError(
+            f"retrying() repeats an `async def` function, and {name} is an ordinary one: write `async def`"
+        )
+    _check_first_parameter(function, name)
+
+
+def _check_first_parameter(function: Callable[..., Any], name: str) -> None:
+    try:
+        parameters = list(signature(function).parameters.values())
+    except ValueError:  # it does not say
+        return
+    if not parameters or parameters[0].kind not in _POSITIONAL:
+        raise ArgumentError(f"{name} has no parameter for the session: write `async def {name}(session, ...)`")
+    if parameters[0].name in {"self", "cls"}:
+        raise ArgumentError(
+            f"{name} is a method, and what retrying() repeats takes the session first: decorate a function within the "
+            f"method, `async def work(session): ...`, which sees {parameters[0].name}, and `return await work()`"
+        )
 
 
 def _check_limits(policy: RetryPolicy) -> None:
@@ -159,7 +208,7 @@ def _check_waits(policy: RetryPolicy) -> None:
     for name in ("wait", "max_wait"):
         value = getattr(policy, name)
         if not _is_seconds(value):
-            raise ArgumentError(f"{name} is a number of seconds, not {value!r}")
+            raise ArgumentError(f"{name} is a number of seconds from 0, not {value!r}")
     if policy.max_wait < policy.wait:
         raise ArgumentError(f"max_wait ({policy.max_wait:g} s) is less than wait ({policy.wait:g} s), the first one")
     if not isinstance(policy.jitter, bool):

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import wraps
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Never, ParamSpec, Protocol, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState
 
@@ -20,7 +20,7 @@ from aiosession.engine.options import AUTOCOMMIT
 from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.session.handles import AsyncSessionTransaction
 from aiosession.session.options import changed_options
-from aiosession.session.policy import FailedAttempt, RetryPolicy, leaves_open
+from aiosession.session.policy import FailedAttempt, RetryPolicy, check_repeatable, leaves_open
 from aiosession.transaction.bind import BindTransaction
 from aiosession.transaction.context import SessionContext
 from aiosession.transaction.unit import SessionTransaction, TransactionState
@@ -39,6 +39,7 @@ S = TypeVar("S", bound=Repeated)
 T = TypeVar("T")
 P = ParamSpec("P")
 
+_AS_A_LOOP: Final = "write `async for attempt in ...retrying():`, and in it `async with attempt as session:`"
 _log: Final = logging.getLogger("aiosession.retrying")
 
 
@@ -65,11 +66,12 @@ class Retrying(Generic[S]):
         """Return *function* as one that is repeated; it is called without the session, which it gets for each attempt.
 
         The transaction is committed when *function* has returned; what it returned in the last attempt is returned.
+
+        Raises:
+            ArgumentError: *function* is no ``async def``, is a method, or has no parameter for the session.
+
         """
-        if not callable(function):
-            raise ArgumentError(
-                f"retrying() repeats an `async def` function that takes the session first; {function!r} is none"
-            )
+        check_repeatable(function)
 
         @wraps(function)
         async def repeated(*args: P.args, **options: P.kwargs) -> T:
@@ -80,6 +82,19 @@ class Retrying(Generic[S]):
             return results[0]
 
         return repeated
+
+    if not TYPE_CHECKING:  # what type checkers refuse anyhow
+
+        def __iter__(self) -> Never:
+            raise InvalidRequestError(f"`for` does not wait for anything; {_AS_A_LOOP}")
+
+        def __aenter__(self) -> Never:
+            raise InvalidRequestError(f"a block alone cannot be run again; {_AS_A_LOOP}")
+
+        def __aexit__(self, *_error: object) -> Never:
+            raise NotImplementedError
+
+        __enter__, __exit__ = __aenter__, __aexit__
 
 
 def _awaitable(answer: Coroutine[Any, Any, T], function: object) -> Coroutine[Any, Any, T]:

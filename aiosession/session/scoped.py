@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from functools import wraps
 from inspect import getattr_static
 from types import FunctionType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Never, TypeVar, Unpack
 from warnings import warn
 
 from sqlalchemy.exc import SAWarning
@@ -229,9 +229,9 @@ class async_scoped_session(_Proxied, Generic[S]):  # noqa: N801 - the name that 
 
     if not TYPE_CHECKING:
 
-        def retrying(self, **options: Unpack[RetryOptions]) -> Retrying[Any]:
+        def retrying(self, *wrong: Never, **options: Unpack[RetryOptions]) -> Retrying[Any]:
             """Repeat a unit of work on the session that is the current one when it begins."""
-            return Retrying(lambda: nullcontext(self.registry()), retry_policy(options))
+            return Retrying(lambda: nullcontext(self.registry()), retry_policy(wrong, options))
 
         def __contains__(self, instance: object) -> bool:
             return instance in self.registry()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Generic, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Never, TypeVar, Unpack, cast, overload
 
 from typing_extensions import override
 
@@ -62,7 +62,7 @@ class async_sessionmaker(Generic[S]):  # noqa: N801 - the name that people know
         async with self() as session, session.begin():
             yield session
 
-    def retrying(self, **options: Unpack[RetryOptions]) -> Retrying[S]:
+    def retrying(self, *wrong: Never, **options: Unpack[RetryOptions]) -> Retrying[S]:
         """Repeat a unit of work, with a session of its own for each attempt, when it fails through no fault of its own.
 
         Repeated is what failed by a serialization failure, a deadlock, a lock that was not to be had (errors with
@@ -83,6 +83,7 @@ class async_sessionmaker(Generic[S]):  # noqa: N801 - the name that people know
             async def withdraw(session: AsyncSession, amount: int) -> None: ...
 
         Args:
+            wrong: Nothing: options have names, and the decorator has parentheses.
             options: *attempts*, the most there are (5), None for no limit. *timeout*: seconds after which no attempt
                 begins any more. *wait*: seconds after the first attempt (0.05), doubled after each, up to *max_wait*
                 (2.0); with *jitter* (True) a random time up to that, so that those who collided do not do so again.
@@ -91,7 +92,7 @@ class async_sessionmaker(Generic[S]):  # noqa: N801 - the name that people know
                 `FailedAttempt` before each wait. Retries are logged as ``aiosession.retrying``.
 
         """
-        return Retrying(cast("Callable[[], AbstractAsyncContextManager[S]]", self), retry_policy(options))
+        return Retrying(cast("Callable[[], AbstractAsyncContextManager[S]]", self), retry_policy(wrong, options))
 
     def _merged(self, options: dict[str, Any]) -> dict[str, Any]:
         merged = {**self.kw, **options}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any, Self, Unpack
+from typing import Any, Never, Self, Unpack
 
 from aiosession.engine.engine import AsyncConnection
 from aiosession.session import transactions
@@ -90,14 +90,14 @@ class Transacting(Holding):
         """Open a savepoint on every bind in use: ``async with session.begin_nested():``, or await it."""
         return AsyncSessionTransaction(self.context, nested=True)
 
-    def retrying(self, **options: Unpack[RetryOptions]) -> Retrying[Self]:
+    def retrying(self, *wrong: Never, **options: Unpack[RetryOptions]) -> Retrying[Self]:
         """Repeat a unit of work on this session until it is committed, when it fails through no fault of its own.
 
         ``async for attempt in session.retrying(attempts=5):`` with ``async with attempt:`` in it; each attempt is a
         transaction, committed at the end of the block. The session may have no transaction in progress and nothing to
         write. See `async_sessionmaker.retrying`, which gives each attempt a session of its own, for the options.
         """
-        return Retrying(lambda: nullcontext(self), retry_policy(options))
+        return Retrying(lambda: nullcontext(self), retry_policy(wrong, options))
 
     def in_transaction(self) -> bool:
         """Whether a transaction has begun, be it on the wire or not."""

@@ -5,12 +5,24 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from aiosession.engine.engine import AsyncConnection, AsyncEngine
+from aiosession.engine.transacting import Advice
 from aiosession.errors import ArgumentError, InvalidRequestError
 from aiosession.session.scoped import async_scoped_session
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
 from aiosession.transaction.bind import Bind
 
+_SHARED: Final = Advice(
+    concurrent_use=(
+        "within rolled_back() all sessions share one connection, so do these things one after the other; a test of "
+        "what runs at once needs sessions on an engine (the fixture aiosession_engine) and tables that it empties"
+    ),
+    other_loop=(
+        "within rolled_back() all sessions share one connection, on the event loop of the test. Starlette's TestClient "
+        "runs the application on a loop of its own: in its place use httpx.AsyncClient("
+        "transport=httpx.ASGITransport(app), base_url='http://test'), awaited in the test"
+    ),
+)
 S = TypeVar("S", bound=AsyncSession)
 
 
@@ -102,5 +114,6 @@ class _Loan:
             self._stack.push_async_callback(transaction.rollback)
             return bind
         connection = await self._stack.enter_async_context(bind.connect())
+        connection.advise(_SHARED)
         await connection.begin()
         return connection

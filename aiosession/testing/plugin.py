@@ -4,12 +4,10 @@ The asynchronous fixtures run under pytest-asyncio (in both of its modes) and un
 the test that asks for them.
 """
 
-import asyncio
 import importlib
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -23,12 +21,14 @@ from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
 from aiosession.testing import mariadb, postgres
 from aiosession.testing.assertions import engines_of
+from aiosession.testing.databases import NoDatabaseError, database_of, run_apart
 from aiosession.testing.isolation import rolled_back
 from aiosession.testing.statements import StatementLog
 
 _ASYNCIO: Final[ModuleType | None] = (
     importlib.import_module("pytest_asyncio") if importlib.util.find_spec("pytest_asyncio") else None
 )
+_USUAL: Final = "sqlite+aiosqlite://"
 _SERVERS: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
     "postgresql": postgres.postgres_cluster,
     "mariadb": mariadb.mariadb_server,
@@ -47,17 +47,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def aiosession_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Name the database of the run; each worker of pytest-xdist has its own, unless a URL is given.
+    """Name the database of the run; each worker of pytest-xdist has its own.
 
     It is what ``--aiosession-url`` or the ini option ``aiosession_url`` says: a URL, ``postgresql`` or ``mariadb`` for
-    a private server, or, by default, a new SQLite file.
+    a private server, or, by default, a new SQLite file. Beside the database of a URL each worker has another one, with
+    its own name at the end: ``shop_gw0``.
     """
-    chosen = request.config.getoption("--aiosession-url") or request.config.getini("aiosession_url")
-    if chosen in _SERVERS:
-        with _SERVERS[chosen]() as server:
-            yield server.url()
-    else:
-        yield chosen or f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('aiosession') / 'test.db'}"
+    chosen = request.config.getoption("--aiosession-url") or request.config.getini("aiosession_url") or _USUAL
+    worker: str | None = getattr(request.config, "workerinput", {}).get("workerid")
+    with ExitStack() as stack:
+        if chosen in _SERVERS:
+            url, worker = stack.enter_context(_SERVERS[chosen]()).url(), None
+        else:
+            url = chosen
+        try:
+            own = stack.enter_context(database_of(worker, url, tmp_path_factory.mktemp("aiosession")))
+        except NoDatabaseError as error:
+            pytest.fail(str(error), pytrace=False)
+        yield own
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +84,7 @@ def aiosession_schema(aiosession_url: str, request: pytest.FixtureRequest) -> No
     Override it to make them in another way, such as by migrations.
     """
     metadata: MetaData = request.getfixturevalue("aiosession_metadata")
-    _run_apart(lambda: _make_tables(aiosession_url, metadata))
+    run_apart(lambda: _make_tables(aiosession_url, metadata))
 
 
 async def _make_tables(url: str, metadata: MetaData) -> None:
@@ -87,16 +94,6 @@ async def _make_tables(url: str, metadata: MetaData) -> None:
             await connection.create_all(metadata)
     finally:
         await engine.dispose()
-
-
-def _run_apart(work: Callable[[], Awaitable[None]]) -> None:
-    """Run *work* on an event loop in a thread of its own, so that those of the tests are not touched."""
-
-    async def main() -> None:
-        await work()
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, main()).result()
 
 
 # For each test ------------------------------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ class BindTransaction:
 
     async def _join(self, bind: AsyncConnection, *, write: bool) -> None:
         """Take part in what goes on on a connection of the application's; begin there if nothing does."""
+        bind.wire().check_loop()
         asked, usual = self.options, bind.transaction_options
         differs = (asked.read_only and not usual.read_only) or (asked.deferrable and not usual.deferrable)
         if differs or asked.isolation_level not in {None, usual.isolation_level}:
@@ -208,11 +209,14 @@ class BindTransaction:
     async def roll_back(self) -> None:
         """End the transaction without its changes and give the connection back; always succeeds.
 
-        A connection on which ROLLBACK fails is dropped, which makes the database roll back; what is prepared stays so.
+        A connection of the application's that belongs to another event loop is left as it is, which is an error. One on
+        which ROLLBACK fails is dropped, which makes the database roll back; what is prepared stays so.
         """
         connection = self._connection
         if connection is None:
             return
+        if isinstance(self.bind, AsyncConnection):
+            connection.check_loop()
         transaction = connection if self._transaction is None else self._transaction
         try:
             await self._close_streams()

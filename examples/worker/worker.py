@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import anyio
-
 from aiosession import OperationalError, PoolTimeoutError, UniqueViolationError
 from aiosession.events import StatementEvent
 from aiosession.ext.outbox import OutboxEvent, OutboxSession
@@ -28,8 +26,6 @@ PAUSE: Final = 0.05
 """Seconds until it is looked for work again where there was none."""
 PAUSE_AFTER_ERRORS: Final = 1.0
 """Seconds until it is tried again after an error that is not of a job."""
-LONGEST: Final = 30.0
-"""Seconds that one job may take; the server stops it too (statement_deadlines), should this process be dead by then."""
 LEASE: Final = 4.0
 """Seconds after which another relay delivers what a dead one had taken."""
 BATCH: Final = 20
@@ -86,8 +82,7 @@ class Worker:
                         await self._is_over.wait()
 
     async def _work(self) -> bool:
-        with anyio.fail_after(LONGEST):
-            return await do_next(self._sessions)
+        return await do_next(self._sessions)
 
     async def _summarise(self) -> bool:
         await summarise(self._sessions, self._name)

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, Never, get_args
 
 import pytest
 from sqlalchemy import Column
@@ -197,9 +197,14 @@ def public_names(subject: Any) -> Iterable[str]:
 
 
 def parameters(function: Callable[..., Any]) -> set[str]:
-    """Return the names of a function's parameters, those of ``**how: Unpack[HowToGet]`` included."""
+    """Return the names of a function's parameters, those of ``**how: Unpack[HowToGet]`` included.
+
+    What takes ``Never`` is there to say what is wrong.
+    """
     found = set()
     for name, each in inspect.signature(function).parameters.items():
+        if each.annotation is Never:
+            continue
         if each.kind is not each.VAR_KEYWORD:
             found.add(name)
         elif accepted := get_args(each.annotation):

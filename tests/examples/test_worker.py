@@ -22,7 +22,7 @@ from aiosession.events import StatementEvent
 from aiosession.ext.outbox import OutboxEvent, OutboxSession
 from examples.worker.audit import look, problems
 from examples.worker.demo import Options, tell, torment
-from examples.worker.jobs import HANDLERS, Handler, do_next, take
+from examples.worker.jobs import HANDLERS, Handler, Taken, do_next, give_back, take
 from examples.worker.models import Base, Entry, Job, Run, Sessions, State, Summary, make_sessions, outbox
 from examples.worker.singleton import is_only_one, summarise
 from examples.worker.worker import Worker
@@ -137,6 +137,36 @@ async def test_a_job_that_the_database_refuses_is_a_dead_letter_and_the_others_a
         await let_time_pass(sessions)
 
     assert await states(engine) == [(State.DEAD, 4, 0), (State.DONE, 0, 1)]
+
+
+async def test_a_job_that_always_takes_too_long_is_a_dead_letter_and_leaves_nothing_behind(
+    sessions: Sessions, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never_ends(session: OutboxSession, job: Job) -> None:
+        session.add(Entry(job_id=job.id, amount=job.amount))
+        await session.flush()
+        await asyncio.Event().wait()
+
+    monkeypatch.setitem(HANDLERS, "endless", never_ends)
+    await given(sessions, "endless")
+
+    seen = []
+    for _ in range(4):
+        assert await do_next(sessions, longest=0.3)
+        seen += await states(engine)
+        await let_time_pass(sessions)
+
+    assert seen == [(State.WAITING, 1, 0), (State.WAITING, 2, 0), (State.WAITING, 3, 0), (State.DEAD, 4, 0)]
+    assert not await do_next(sessions)
+
+
+async def test_a_job_that_was_late_is_not_counted_twice(sessions: Sessions, engine: AsyncEngine) -> None:
+    await given(sessions, "add")
+
+    for _ in range(2):
+        await give_back(sessions, Taken(1, attempts=0), TimeoutError("late"))
+
+    assert await states(engine) == [(State.WAITING, 1, 0)]
 
 
 @pytest.mark.parametrize("lost", [SerializationError, DisconnectError])

@@ -27,6 +27,7 @@ LIMIT = {
     "mariadb": "SELECT CAST(@@max_statement_time * 1000 AS SIGNED)",
 }
 """What tells the limit of the running statement, in milliseconds; 0 for none."""
+USUAL = {"postgresql": "SET statement_timeout = '{}s'", "mariadb": "SET SESSION max_statement_time = {}"}
 SLEEP = {"postgresql": "SELECT pg_sleep(60)", "mariadb": "SELECT sleep(60)"}
 SERVERS = [pytest.param("postgresql", marks=pytest.mark.postgres), pytest.param("psycopg", marks=pytest.mark.postgres)]
 
@@ -60,6 +61,20 @@ async def test_the_innermost_deadline_counts_and_anyios_is_one_of_them(following
     with deadline(20), anyio.fail_after(40), deadline(30):
         async with AsyncSession(following) as session, session.begin():
             assert 19_000 < await limit(session, following) <= 20_000
+
+
+@pytest.mark.parametrize(("usual", "expected"), [(5, 5_000), (60, 20_000)])
+async def test_a_limit_that_the_connection_has_anyway_counts_if_it_is_shorter(
+    following: AsyncEngine, usual: int, expected: int
+) -> None:
+    async with following.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        await connection.exec_driver_sql(USUAL[following.name].format(usual))
+
+    with deadline(20):
+        async with AsyncSession(following) as session, session.begin():
+            assert expected - 1_000 < await limit(session, following) <= expected
+    async with AsyncSession(following) as session:
+        assert await limit(session, following) == usual * 1_000
 
 
 async def test_a_timeout_of_asyncio_can_be_handed_on(following: AsyncEngine) -> None:

@@ -1,8 +1,10 @@
 """What is never repeated, and uses of retrying() that are refused."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial, wraps
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -18,6 +20,7 @@ from aiosession import (
     PartialCommitError,
     SerializationError,
     StatementTimeoutError,
+    async_scoped_session,
     async_sessionmaker,
     create_async_engine,
 )
@@ -321,10 +324,11 @@ async def test_a_transaction_cannot_be_begun_in_the_transaction_of_an_attempt(
     ("options", "message"),
     [
         ({"attempts": 0}, "attempts is a whole number from 1"),
+        ({"attempts": "3"}, "attempts is a whole number from 1, or None for no limit; got '3'"),
         ({"attempts": True}, "attempts is a whole number from 1"),
         ({"attempts": None}, "needs a limit"),
         ({"timeout": "5"}, "timeout is a number of seconds"),
-        ({"wait": -1}, "wait is a number of seconds"),
+        ({"wait": -1}, "wait is a number of seconds from 0, not -1"),
         ({"wait": 3}, r"max_wait \(2 s\) is less than wait \(3 s\)"),
         ({"jitter": 0.5}, "jitter is True or False"),
         ({"on": "StaleDataError"}, "on is an exception class"),
@@ -343,17 +347,82 @@ def test_options_that_mean_nothing_are_refused_at_once(options: dict[str, object
         async_sessionmaker(engine).retrying(**options)  # type: ignore[arg-type]
 
 
-def test_only_a_function_can_be_repeated() -> None:
-    with pytest.raises(ArgumentError, match="repeats an `async def` function"):
-        async_sessionmaker(create_async_engine("postgresql+scripted://")).retrying()(5)  # type: ignore[arg-type]
+class Functions:
+    def plain(session: Any) -> None: ...
+    def generator(session: Any) -> Any:
+        yield session
+
+    async def stream(session: Any) -> Any:
+        yield session
+
+    async def nothing() -> None: ...  # type: ignore[misc]
+    async def named(*, session: Any) -> None: ...
+    async def method(self, session: Any) -> None: ...
 
 
-async def test_a_plain_function_cannot_be_repeated_and_what_it_did_is_not_written(
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (5, "repeats an `async def` function that takes the session first; 5 is none"),
+        (Functions.plain, "plain is an ordinary one: write `async def`"),
+        (Functions.generator, "generator is a generator.*return a list"),
+        (Functions.stream, "stream is a generator"),
+        (
+            Functions.nothing,
+            r"nothing has no parameter for the session: write `async def .*nothing\(session, \.\.\.\)`",
+        ),
+        (Functions.named, "named has no parameter for the session"),
+        (Functions.method, r"method is a method.*a function within the method, `async def work\(session\)"),
+    ],
+)
+def test_what_cannot_be_repeated_is_refused_when_it_is_decorated(function: Any, message: str) -> None:
+    sessions = async_sessionmaker(create_async_engine("postgresql+scripted://"))
+
+    with pytest.raises(ArgumentError, match=message):
+        sessions.retrying()(function)
+
+
+async def test_what_the_decorator_and_the_loop_are_written_like_is_said_where_they_are_not() -> None:
+    sessions: Any = async_sessionmaker(create_async_engine("sqlite://"))
+    registry: Any = async_scoped_session(sessions)
+
+    for owner in (sessions, sessions(), registry):
+        with pytest.raises(ArgumentError, match=r"written with parentheses: @Session.retrying\(\)"):
+            owner.retrying(Functions.named)
+        with pytest.raises(InvalidRequestError, match="a block alone cannot be run again; write `async for"):
+            async with owner.retrying():
+                pass
+        with pytest.raises(InvalidRequestError, match="`for` does not wait for anything; write `async for"):
+            for _ in owner.retrying():
+                pass
+    with pytest.raises(ArgumentError, match=r"takes options by name, such as attempts=5.*got 5"):
+        sessions.retrying(5)
+
+
+async def test_what_wraps_an_async_function_can_be_repeated(
     maker: async_sessionmaker[AsyncSession], observer: AsyncEngine
 ) -> None:
-    @maker.retrying()  # type: ignore[arg-type]
-    def add(session: AsyncSession) -> None:
-        session.add(Counter(id=2, value=0))
+    async def add(amount: int, session: AsyncSession) -> None:
+        (await session.get_one(Counter, 1)).value += amount
+
+    @wraps(add)
+    def wrapper(session: AsyncSession) -> Coroutine[Any, Any, None]:
+        return add(1, session)
+
+    await maker.retrying()(partial(add, 1))()
+    await maker.retrying()(wrapper)()
+    await maker.retrying()(lambda session: add(1, session))()
+
+    assert await value(observer) == 3
+
+
+async def test_a_function_that_cannot_be_awaited_is_refused_and_what_it_did_is_not_written(
+    maker: async_sessionmaker[AsyncSession], observer: AsyncEngine
+) -> None:
+    def adding(session: AsyncSession, key: int) -> Any:
+        session.add(Counter(id=key, value=0))
+
+    add = maker.retrying()(lambda session: adding(session, 2))
 
     with pytest.raises(ArgumentError, match="is an ordinary one"):
         await add()

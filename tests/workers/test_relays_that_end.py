@@ -317,6 +317,48 @@ async def test_a_running_relay_delivers_what_comes_and_stops_when_told(
     assert await rows(observer) == []
 
 
+async def test_a_relay_that_is_woken_does_not_wait_for_its_time(
+    maker: Maker, engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    got: asyncio.Queue[object] = asyncio.Queue()
+    relay = outbox.relay(engine, lambda event: got.put_nowait(event.payload), every=3600)
+    relay.wake()  # nobody sleeps yet
+    task = asyncio.create_task(relay.run())
+    for payload in "abc":
+        await publish(maker, payload)
+        relay.wake()
+        assert await got.get() == payload
+    relay.stop()
+    await task
+
+    assert await rows(observer) == []
+
+
+async def test_who_wakes_a_relay_while_it_looks_has_it_look_again(
+    maker: Maker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = Received()
+    relay = outbox.relay(engine, received, every=3600)
+    deliver: Callable[[], Awaitable[Any]] = relay._deliver
+    looks = 0
+
+    async def late() -> Any:
+        nonlocal looks
+        looks += 1
+        batch = await deliver()
+        if looks == 1:  # it has found nothing
+            await publish(maker, "a")
+            relay.wake()
+        else:
+            relay.stop()
+        return batch
+
+    monkeypatch.setattr(relay, "_deliver", late)
+    await relay.run()
+
+    assert received.payloads == ["a"]
+
+
 async def test_a_running_relay_outlives_a_database_that_is_away(
     maker: Maker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
