@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -18,6 +18,8 @@ _OF_THE_SERVER: Final = frozenset({500, Exception})
 
 _CLIENT_IS_GONE: Final = 499
 """What nginx notes for it; middlewares want a response, whoever may get it."""
+_MOST_LAYERS: Final = 50
+"""Middlewares that are looked through for one of the same name."""
 _TURNS: Final = 8
 """Turns of the event loop after which a message that is there would have come through all middlewares."""
 
@@ -63,31 +65,46 @@ class AsyncSessionMiddleware:
         if not callable(commit_on):
             raise ArgumentError(f"commit_on is called with the status of a response; {commit_on!r} cannot be called")
         self.app: Final = app
-        self._sessions: Final = sessions
-        self._name: Final = name
+        self.sessions: Final = sessions
+        self.name: Final = name
+        for inner in _layers(app):
+            if isinstance(inner, AsyncSessionMiddleware) and inner.name == name:
+                self._check_same(inner.sessions)
         self._commit_on: Final = commit_on
         self._rolls_back_for_nobody: Final = rollback_on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a session."""
-        around: dict[str, RequestSessions] = scope.get(SCOPE_KEY, {})
-        if scope["type"] not in {"http", "websocket"} or self._is_in_charge(around):
+        unit = self._begun(scope) if scope["type"] in {"http", "websocket"} else None
+        if unit is None:
             await self.app(scope, receive, send)
-            return
-        unit = RequestSessions(self._sessions, _description(scope))
-        scope[SCOPE_KEY] = {**around, self._name: unit}
-        try:
-            if scope["type"] == "http":
-                await self._answer(unit, scope, receive, send)
-            else:
-                await self._serve(unit, scope, receive, send)
-        finally:
-            scope[SCOPE_KEY] = around
+        elif scope["type"] == "http":
+            await self._answer(unit, scope, receive, send)
+        else:
+            await self._serve(unit, scope, receive, send)
 
-    def _is_in_charge(self, around: dict[str, RequestSessions]) -> bool:
-        """Whether the same middleware has done its part already, in the application that this one is mounted in."""
-        unit = around.get(self._name)
-        return unit is not None and unit.sessions is self._sessions
+    def _begun(self, scope: Scope) -> RequestSessions | None:
+        """Return what is new for the request; None if the same middleware does it, in an application around this."""
+        units: dict[str, RequestSessions] = scope.setdefault(SCOPE_KEY, {})
+        before = units.get(self.name)
+        if before is None:
+            units[self.name] = RequestSessions(self.sessions, _description(scope))
+        elif before.is_over:
+            has_committed = before.has_committed
+            units[self.name] = RequestSessions(self.sessions, _description(scope), has_committed=has_committed)
+        else:
+            self._check_same(before.sessions)
+            return None
+        return units[self.name]
+
+    def _check_same(self, sessions: object) -> None:
+        """Refuse to stand within another middleware of the same name: one of them would be hidden."""
+        if sessions != self.sessions:
+            raise ArgumentError(
+                f"two middlewares, one within the other, are called {self.name!r} and make different sessions: "
+                f"{sessions!r} and {self.sessions!r}. Give both the same maker if they stand for one database, else "
+                f"one of them a name: app.add_middleware(AsyncSessionMiddleware, sessions=..., name='archive')"
+            )
 
     async def _serve(self, unit: RequestSessions, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -249,6 +266,13 @@ async def _answer_error(error: Exception, apps: tuple[Any, ...], scope: Scope, r
         own = {key: handler for key, handler in handlers.items() if key not in _OF_THE_SERVER}
         answering = ExceptionMiddleware(answering, own)
     await answering(scope, receive, send)
+
+
+def _layers(app: Any) -> Iterator[Any]:
+    """Yield the middlewares that an application consists of, outermost first, as far as they show."""
+    for _ in range(_MOST_LAYERS):
+        yield app
+        app = getattr(app, "app", None)
 
 
 def _description(scope: Scope) -> str:

@@ -1,7 +1,7 @@
 """What does a client learn of an error of the database? A status and a problem document (RFC 9457), and no SQL."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -31,6 +31,7 @@ from aiosession import (
     StatementTimeoutError,
     UniqueViolationError,
 )
+from aiosession.ext.starlette.requests import has_committed
 
 _LOG: Final = logging.getLogger("aiosession.web")
 _INTERNAL_ERROR: Final = 1011
@@ -68,6 +69,11 @@ _BUSY: Final = "The service is busy. Try again a little later."
 _OUTCOME: Final = (
     "The service cannot tell whether the request was carried out. Do not simply repeat it: look first at what is there."
 )
+_PARTLY: Final = Problem(
+    500,
+    "outcome_partial",
+    "The request was carried out in part. Do not simply repeat it: look first at what is there.",
+)
 _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
     {
         NoResultFound: Problem(404, "not_found", "What the request is about does not exist."),
@@ -91,12 +97,14 @@ _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
         ),
         StatementTimeoutError: Problem(504, "timeout", "The database took too long."),
         CommitOutcomeUnknownError: Problem(500, "outcome_unknown", _OUTCOME),
-        PartialCommitError: Problem(500, "outcome_partial", _OUTCOME),
+        PartialCommitError: _PARTLY,
     }
 )
 
 
-def problem_of(error: BaseException) -> Problem | None:
+def problem_of(
+    error: BaseException, connection: HTTPConnection | MutableMapping[str, Any] | None = None
+) -> Problem | None:
     """Return what is answered for an error; None for what is a mistake in the application, which is its 500.
 
     | error | status | Retry-After |
@@ -109,8 +117,19 @@ def problem_of(error: BaseException) -> Problem | None:
     | `PoolTimeoutError`, `DisconnectError` | 503 | yes |
     | `StatementTimeoutError` | 504 | |
     | `CommitOutcomeUnknownError`, `InDoubtError`, `PartialCommitError` | 500 | never |
+
+    Args:
+        error: What was raised.
+        connection: The request, or its ASGI scope. With it, what would be 503 is 500 if a session of the request has
+            committed something before: to repeat the request would do that twice.
+
     """
-    return next((_PROBLEMS[each] for each in type(error).__mro__ if each in _PROBLEMS), None)
+    problem = next((_PROBLEMS[each] for each in type(error).__mro__ if each in _PROBLEMS), None)
+    if problem is None or connection is None or not problem.is_passing:
+        return problem
+    scope = connection.scope if isinstance(connection, HTTPConnection) else connection
+    # A message over a websocket is a request of its own, and nobody repeats those that were answered.
+    return _PARTLY if scope["type"] == "http" and has_committed(scope) else problem
 
 
 def add_problem_handlers(app: Starlette, *, retry_after: int = 1) -> None:
@@ -131,7 +150,7 @@ def add_problem_handlers(app: Starlette, *, retry_after: int = 1) -> None:
 
 
 async def _answer(connection: HTTPConnection, error: Exception, *, retry_after: int) -> JSONResponse | None:
-    problem = problem_of(error)
+    problem = problem_of(error, connection)
     if problem is None:
         raise error
     path = connection.scope["path"]
