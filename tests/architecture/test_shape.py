@@ -61,6 +61,7 @@ EVENT_LOOP = {
     "ext/starlette/requests.py",  # a session that a task still uses is closed a little later
     "ext/starlette/probing.py",  # a health check has a limit
     "ext/starlette/health.py",  # and asks all databases side by side
+    "ext/starlette/lifespan.py",  # as the start of an application does
 }
 WAITING = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
 
