@@ -62,6 +62,11 @@ class AsyncSessionMiddleware:
                 f"sessions makes the session of a request when called: async_sessionmaker(engine), or "
                 f"async_scoped_session(maker); {sessions!r} cannot be called"
             )
+        if isinstance(sessions, async_scoped_session) and sessions.registry.is_of_task:
+            raise ArgumentError(
+                f'a registry with scope="task" has no session for a request, which other middlewares may run in '
+                f"several tasks: use async_scoped_session(maker) without it; got {sessions!r}"
+            )
         if not callable(commit_on):
             raise ArgumentError(f"commit_on is called with the status of a response; {commit_on!r} cannot be called")
         self.app: Final = app
