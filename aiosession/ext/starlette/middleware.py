@@ -1,15 +1,15 @@
 """When does the work of a request commit? Before its response starts, so that a failed commit becomes the response."""
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import anyio
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aiosession import ArgumentError, AsyncSession, async_scoped_session, async_sessionmaker
+from aiosession.ext.starlette.exchange import Exchange
 from aiosession.ext.starlette.requests import DEFAULT, SCOPE_KEY, RequestSessions
 
 _OF_THE_SERVER: Final = frozenset({500, Exception})
@@ -20,8 +20,6 @@ _CLIENT_IS_GONE: Final = 499
 """What nginx notes for it; middlewares want a response, whoever may get it."""
 _MOST_LAYERS: Final = 50
 """Middlewares that are looked through for one of the same name."""
-_TURNS: Final = 8
-"""Turns of the event loop after which a message that is there would have come through all middlewares."""
 
 
 def succeeded(status: int) -> bool:
@@ -45,6 +43,12 @@ class AsyncSessionMiddleware:
         name: What to call the session, where there are several databases with a middleware each.
         commit_on: Told the status of the response, says whether to commit; by default if it is below 400.
         rollback_on_disconnect: Whether to roll back if the client is gone before the response starts.
+        cancel_on_disconnect: Whether to cancel the application, and roll back, as soon as the client of a request
+            leaves before the response starts; what it waits for, such as a statement, is cancelled too. From when the
+            body of the request has been read.
+
+    Raises:
+        ArgumentError: An argument is not what it has to be; or *app* contains another middleware of the same name.
 
     """
 
@@ -56,6 +60,7 @@ class AsyncSessionMiddleware:
         name: str = DEFAULT,
         commit_on: Callable[[int], bool] = succeeded,
         rollback_on_disconnect: bool = True,
+        cancel_on_disconnect: bool = False,
     ) -> None:
         if not callable(sessions):
             raise ArgumentError(
@@ -69,6 +74,11 @@ class AsyncSessionMiddleware:
             )
         if not callable(commit_on):
             raise ArgumentError(f"commit_on is called with the status of a response; {commit_on!r} cannot be called")
+        if cancel_on_disconnect and not rollback_on_disconnect:
+            raise ArgumentError(
+                "rollback_on_disconnect=False has the work of a request done although its client is gone, "
+                "cancel_on_disconnect=True stops it: only one of them can be meant"
+            )
         self.app: Final = app
         self.sessions: Final = sessions
         self.name: Final = name
@@ -77,6 +87,7 @@ class AsyncSessionMiddleware:
                 self._check_same(inner.sessions)
         self._commit_on: Final = commit_on
         self._rolls_back_for_nobody: Final = rollback_on_disconnect
+        self._cancels: Final = cancel_on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a session."""
@@ -119,13 +130,19 @@ class AsyncSessionMiddleware:
 
     async def _answer(self, unit: RequestSessions, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope.get("app")
-        exchange = _Exchange(unit, receive, send, self._commit_on, notices_leaving=self._rolls_back_for_nobody)
+        work = anyio.CancelScope()
+        exchange = Exchange(unit, receive, send, self._commit_on, notices_leaving=self._rolls_back_for_nobody)
         try:
             try:
-                await self.app(scope, exchange.receive, exchange.send)
+                with work:
+                    if self._cancels:
+                        exchange.cancel_for_nobody(work, scope)
+                    await self.app(scope, exchange.receive, exchange.send)
             except Exception:
                 if exchange.replaced is None:
                     raise
+            if work.cancelled_caught:
+                exchange.replace()
             if exchange.replaced is not None:
                 apps = scope.get("app"), app
                 await _answer_instead(exchange.replaced.error, apps, scope, exchange.receive, send)
@@ -134,119 +151,6 @@ class AsyncSessionMiddleware:
                 await exchange.end()
             finally:
                 await unit.close()
-
-
-class _ReplacedError(Exception):
-    """Stops a response that must not be sent; whatever becomes of it on its way, the middleware knows why."""
-
-    def __init__(self, error: Exception | None) -> None:
-        super().__init__("this response is not sent: " + ("its client is gone" if error is None else str(error)))
-        self.error: Final = error
-
-
-class _Exchange:
-    """A request and its response on their way through the middleware."""
-
-    __slots__ = (
-        "_coming",
-        "_commit_on",
-        "_is_answered",
-        "_notices_leaving",
-        "_receive",
-        "_seen",
-        "_send",
-        "_unit",
-        "replaced",
-    )
-
-    def __init__(
-        self,
-        unit: RequestSessions,
-        receive: Receive,
-        send: Send,
-        commit_on: Callable[[int], bool],
-        *,
-        notices_leaving: bool,
-    ) -> None:
-        self.replaced: _ReplacedError | None = None
-        """Why the application's response is not sent."""
-        self._unit: Final = unit
-        self._receive: Final = receive
-        self._send: Final = send
-        self._commit_on: Final = commit_on
-        self._notices_leaving: Final = notices_leaving
-        self._is_answered = False
-        self._seen: deque[Message] = deque()
-        self._coming: asyncio.Future[Message] | None = None
-        """What was asked for and has not come yet."""
-
-    async def receive(self) -> Message:
-        """Hand out what the client sends, what was looked at already first."""
-        if self._seen:
-            return self._seen.popleft()
-        if self._coming is not None:
-            coming, self._coming = self._coming, None
-            return await coming
-        return await self._receive()
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on to the client; before the first one the work is settled."""
-        if not self._is_answered and message["type"] == "http.response.start":
-            await self._settle(message["status"])
-            self._is_answered = True
-        if self.replaced is not None:
-            raise self.replaced
-        await self._send(message)
-
-    async def _settle(self, status: int) -> None:
-        session = self._unit.current
-        try:
-            if session is not None and self._commit_on(status):
-                await self._commit(session)
-        finally:
-            await self._unit.end()
-
-    async def _commit(self, session: AsyncSession) -> None:
-        if self._notices_leaving and session.context.has_work and await self._is_client_gone():
-            self.replaced = _ReplacedError(None)
-            return
-        try:
-            await session.commit()
-        except Exception as error:
-            self.replaced = _ReplacedError(error)
-
-    async def _is_client_gone(self) -> bool:
-        """Whether a disconnect is the next thing to be received; what else there is, is kept for the application."""
-        while len(self._seen) <= 1:
-            message = await self._peek()
-            if message is None:
-                return False
-            self._seen.append(message)
-            if message["type"] == "http.disconnect":
-                return True
-            if message.get("more_body", False):
-                return False
-        return False
-
-    async def _peek(self) -> Message | None:
-        """Return what is there to be received, None if nothing is; what comes later is kept for the application."""
-        # Not to be cancelled: other middlewares would lose what they have in hands.
-        self._coming = self._coming or asyncio.ensure_future(self._receive())
-        for _ in range(_TURNS):
-            if self._coming.done():
-                coming, self._coming = self._coming, None
-                return coming.result()
-            await asyncio.sleep(0)
-        return None
-
-    async def end(self) -> None:
-        """Wait for nothing any more."""
-        coming, self._coming = self._coming, None
-        if coming is not None:
-            coming.cancel()
-            await asyncio.wait([coming])
-            if not coming.cancelled():
-                coming.exception()  # nobody is interested any more
 
 
 async def _answer_instead(
