@@ -6,9 +6,15 @@ from typing import Final
 import anyio
 from starlette.types import Message, Receive, Scope, Send
 
-from aiosession import AsyncSession
+from aiosession import AsyncSession, ConcurrentUseError
 from aiosession.ext.starlette.incoming import Incoming
 from aiosession.ext.starlette.requests import RequestSessions
+
+_IN_THE_WAY: Final = (
+    "the session of a request is committed before the response starts; a task that is still using it then is in the "
+    "way. Wait for tasks in the handler; what is read while the response is sent needs a session of its own: "
+    "stream_session(request), in FastAPI a StreamSessionDep"
+)
 
 
 class ReplacedError(Exception):
@@ -83,6 +89,9 @@ class Exchange:
             return
         try:
             await session.commit()
+        except ConcurrentUseError as error:
+            error.add_note(_IN_THE_WAY)
+            self.replace(error)
         except Exception as error:
             self.replace(error)
 
