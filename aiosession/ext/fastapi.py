@@ -1,6 +1,6 @@
 """FastAPI: the session of a request as a dependency; the rest is what Starlette has."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from typing import Annotated, TypeAlias
@@ -37,6 +37,7 @@ __all__ = [
     "request_session",
     "session_of",
     "stream_session",
+    "stream_session_of",
 ]
 
 
@@ -72,6 +73,19 @@ async def get_stream_session(connection: HTTPConnection) -> AsyncSession:
     It is rolled back and closed then; see `stream_session`.
     """
     return stream_session(connection)
+
+
+@cache
+def stream_session_of(name: str) -> Callable[[HTTPConnection], Awaitable[AsyncSession]]:
+    """Return the dependency for a session that lives as long as the response, made by the middleware called *name*.
+
+    ``ArchiveStreamDep = Annotated[AsyncSession, Depends(stream_session_of("archive"))]``; the same one each time.
+    """
+
+    async def get_named_stream_session(connection: HTTPConnection) -> AsyncSession:
+        return stream_session(connection, name)
+
+    return get_named_stream_session
 
 
 @cache

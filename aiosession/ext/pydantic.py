@@ -39,17 +39,28 @@ def load_options(
         columns: ``"all"`` loads all columns that are not deferred, for a handler that reads more than the model does.
 
     Raises:
-        ArgumentError: A field without default has no counterpart in the entity; or a model contains itself and *depth*
-            is not given.
+        ArgumentError: A field without default has no counterpart in the entity; a model contains itself and *depth*
+            is not given; or an argument is not what it has to be, such as model and entity the wrong way round.
         UnmappedError: *entity* is not mapped.
 
     """
     if columns not in {"needed", "all"}:
         raise ArgumentError(f"columns is 'needed' or 'all', not {columns!r}")
-    if depth is not None and depth < 1:
+    if depth is not None and not _is_positive(depth):
         raise ArgumentError(f"depth is a number of levels, 1 or more, not {depth!r}")
+    if isinstance(model, BaseModel):
+        raise ArgumentError(f"load_options() takes the class {type(model).__name__}, not an object of it")
+    if next(models_in(entity), None) is not None and next(models_in(model), None) is None:
+        raise ArgumentError(
+            f"load_options() takes the model first and then the mapped class: load_options(UserOut, User); the second "
+            f"is a model here, {entity!r}"
+        )
     arguments = (model, entity, depth, columns)
     return list(_worked_out(*arguments) if isinstance(model, Hashable) else _worked_out.__wrapped__(*arguments))
+
+
+def _is_positive(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
 @lru_cache(maxsize=256)

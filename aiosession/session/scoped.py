@@ -16,7 +16,7 @@ from aiosession.session.policy import RetryOptions, retry_policy
 from aiosession.session.query import Query
 from aiosession.session.query import query_class as checked_class
 from aiosession.session.retrying import Retrying
-from aiosession.session.scopes import Scope, Storage, storage
+from aiosession.session.scopes import InContext, Scope, Storage, storage
 from aiosession.session.session import AsyncSession
 from aiosession.session.sessionmaker import async_sessionmaker
 
@@ -52,6 +52,11 @@ class SessionRegistry(Generic[S]):
                 f"call remove() first, or configure() before the first use"
             )
         return session
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether each task has a session of its own, which the tasks that it starts do not see."""
+        return isinstance(self._storage, InContext) and self._storage.is_of_task
 
     def has(self) -> bool:
         """Whether there is a session in this scope."""

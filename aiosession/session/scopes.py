@@ -83,16 +83,16 @@ class Storage(Protocol[S]):
 class InContext(Generic[S]):
     """One scope for a context and the tasks that it starts; or with *of_task*, for one task only."""
 
-    __slots__ = ("_of_task", "_variable")
+    __slots__ = ("_variable", "is_of_task")
 
     def __init__(self, *, of_task: bool) -> None:
         self._variable: Final[ContextVar[Scope[S] | None]] = ContextVar("aiosession scope", default=None)
-        self._of_task: Final = of_task
+        self.is_of_task: Final = of_task
 
     def get(self) -> Scope[S] | None:
         """Return the scope of this context."""
         scope = self._variable.get()
-        if scope is not None and self._of_task and not scope.is_own:
+        if scope is not None and self.is_of_task and not scope.is_own:
             return None
         return scope
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from aiosession.drivers.protocol import TransactionOptions
-from aiosession.errors import FlushError, InvalidRequestError
+from aiosession.errors import CommitOutcomeUnknownError, FlushError, InvalidRequestError, PartialCommitError
 from aiosession.loading.columns import refresh
 from aiosession.loading.relations import load_relation
 from aiosession.session import announcing
@@ -129,10 +129,15 @@ async def commit(ctx: SessionContext) -> None:
             level = _close_savepoints(ctx, TransactionState.COMMITTED)
             await level.commit()
             await announcing.committed(ctx)
+        except (CommitOutcomeUnknownError, PartialCommitError):
+            ctx.has_committed = ctx.has_committed or ctx.has_written
+            raise
         finally:
             # A caller who is cancelled while COMMIT is on its way still has a committed transaction.
             if level.state is TransactionState.COMMITTED and not level.is_nested:
                 ctx.level = None
+                ctx.has_committed = ctx.has_committed or ctx.has_written
+                ctx.has_written = False
                 ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
                 ctx.announce_level("after_transaction_end", level)
             level.raise_postponed()
@@ -231,6 +236,7 @@ async def invalidate(ctx: SessionContext, *, for_good: bool) -> None:
         if ctx.level is not None:
             root = _close_savepoints(ctx, TransactionState.ROLLED_BACK)
             ctx.level = None
+            ctx.has_written = False
             await root.drop()
             _end(root, TransactionState.ROLLED_BACK)
     finally:
@@ -247,6 +253,7 @@ async def _abandon(ctx: SessionContext, *, closing: bool = False) -> None:
     finally:
         _end(root, TransactionState.ROLLED_BACK)
         ctx.level = None
+        ctx.has_written = False
 
 
 def _close_savepoints(ctx: SessionContext, outcome: TransactionState) -> SessionTransaction:

@@ -75,6 +75,8 @@ class SessionContext:
         "flushing",
         "guard",
         "handed",
+        "has_committed",
+        "has_written",
         "heard",
         "join_mode",
         "level",
@@ -92,6 +94,10 @@ class SessionContext:
 
     flushing: bool
     """Whether a flush is in progress."""
+    has_written: bool
+    """Whether the transaction has sent something that looks like a write, be it undone in a savepoint."""
+    has_committed: bool
+    """Whether something that was written is committed, or may be: no rollback undoes all that was done here."""
     operation: Operation | None
     """What a bind is being looked for, for get_bind() to ask; None while none is."""
     was_heard: bool
@@ -135,6 +141,7 @@ class SessionContext:
         self._flush: Final = flush
         self.autoflushes = self.autobegins = self.expires_on_commit = True
         self.closed = self.reopens = self.flushing = self.was_heard = self.allows_lone_write = False
+        self.has_written = self.has_committed = False
         self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
         self.asked = Asked()
         self.operation = self.level = self.block = self.override = None
@@ -189,7 +196,11 @@ class SessionContext:
         level = self.level or self.enter()
         if isinstance(bind, ReplicatedEngine):
             bind = self.reads.place(bind, level, pure=pure, flushing=self.flushing)
-        wire = await level.wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
+        write = not pure and may_write(clause)
+        wire = await level.wire(bind, pure=pure, write=write, lone=lone)
+        if write:
+            self.has_written = True
+            self.has_committed = self.has_committed or level.autocommits
         if self.workspace.dispatch.hooks and isinstance(wire, BindTransaction):
             await self.announce_begin(wire)
         return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire
@@ -241,6 +252,7 @@ class SessionContext:
         if isinstance(bind, ReplicatedEngine):
             bind = self.reads.place(bind, level, pure=False, flushing=self.flushing)
         share = await level.share_of(bind, options)
+        self.has_written = True  # nobody knows what is going to be sent
         if self.workspace.dispatch.hooks:
             await self.announce_begin(share)
         return share

@@ -32,9 +32,17 @@ class Page(Answer, Generic[Item]):
 
 
 class Problem(BaseModel):
-    """Why a request was refused."""
+    """Why a request was refused: a problem document, as RFC 9457 has it."""
 
+    type: str = "about:blank"
+    title: str
+    status: int
     detail: str
+    code: str
+    """A word for programs."""
+    instance: str
+    errors: list[str] | None = None
+    """What is wrong with each part of the request."""
 
 
 class CountryRef(Answer):

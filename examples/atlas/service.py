@@ -1,15 +1,15 @@
 """How does the atlas answer HTTP? A session per request, committed before its answer, which is read from entities."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Response, status
 
 from aiosession import AsyncEngine
-from aiosession.ext.fastapi import AsyncSessionMiddleware, SessionDep, add_problem_handlers, health, lifespan
+from aiosession.ext.fastapi import AsyncSessionMiddleware, SessionDep, health, lifespan
 from examples.atlas import queries, schemas
 from examples.atlas.database import Session
 from examples.atlas.models import Airport, Country
-from examples.atlas.refusals import not_found, unprocessable
+from examples.atlas.refusals import add_refusals, described, not_found, unprocessable
 from examples.atlas.transfers import subdivision_in, transfer
 
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -17,10 +17,10 @@ Offset = Annotated[int, Query(ge=0)]
 Countries = schemas.Page[schemas.CountryItem]
 Airports = schemas.Page[schemas.AirportItem]
 
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": schemas.Problem}}
-CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": schemas.Problem}}
+NOT_FOUND = described(404)
+CONFLICT = described(409)
 
-router = APIRouter()
+router = APIRouter(responses=described(422, 500, 503))
 
 
 def create_app(engine: AsyncEngine) -> FastAPI:
@@ -28,7 +28,7 @@ def create_app(engine: AsyncEngine) -> FastAPI:
     app = FastAPI(title="Atlas", summary="The world's airports", lifespan=lifespan(engine))
     Session.configure(bind=engine)
     app.add_middleware(AsyncSessionMiddleware, sessions=Session)
-    add_problem_handlers(app)
+    add_refusals(app)
     app.add_route("/health", health(engine))
     app.include_router(router)
     return app

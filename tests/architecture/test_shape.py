@@ -57,10 +57,13 @@ EVENT_LOOP = {
     "command.py",
     "testing",
     "ext/relay.py",
-    "ext/starlette/middleware.py",  # whether a client is gone is asked without waiting for an answer
+    "ext/starlette/incoming.py",  # whether a client is gone is asked without waiting for an answer
+    "ext/starlette/middleware.py",  # and a handler is cancelled for that
+    "ext/starlette/exchange.py",
     "ext/starlette/requests.py",  # a session that a task still uses is closed a little later
     "ext/starlette/probing.py",  # a health check has a limit
     "ext/starlette/health.py",  # and asks all databases side by side
+    "ext/starlette/lifespan.py",  # as the start of an application does
 }
 WAITING = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
 

@@ -22,6 +22,7 @@ from aiosession.ext.fastapi import (
     request_session,
     session_of,
     stream_session,
+    stream_session_of,
 )
 
 
@@ -34,6 +35,7 @@ class Out(BaseModel):
 
 
 ArchiveDep = Annotated[AsyncSession, Depends(session_of("archive"))]
+ArchiveStreamDep = Annotated[AsyncSession, Depends(stream_session_of("archive"))]
 OwnDep = Annotated[Own, Depends(get_session)]
 
 
@@ -55,7 +57,12 @@ def build(engine: AsyncEngine) -> None:
     add_problem_handlers(Starlette(lifespan=lifespan(engine)))
 
 
+async def export(archive: ArchiveStreamDep) -> None:
+    assert_type(archive, AsyncSession)
+
+
 async def endpoint(request: Request) -> None:
+    assert_type(problem_of(ValueError(), request), Problem | None)
     assert_type(request_session(request), AsyncSession)
     assert_type(stream_session(request.scope), AsyncSession)
     assert_type(load_options(list[Out], object, depth=2), list[Load])

@@ -62,7 +62,9 @@ async def serving(app: ASGIApp) -> AsyncIterator[Served]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         served.port = listener.getsockname()[1]
-        served.server = server = uvicorn.Server(uvicorn.Config(served, log_level="critical", lifespan="on"))
+        served.server = server = uvicorn.Server(
+            uvicorn.Config(served, log_level="critical", lifespan="on", ws="websockets-sansio")
+        )
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started or running.done())
         try:

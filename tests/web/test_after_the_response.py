@@ -3,11 +3,12 @@
 from typing import Any
 
 import httpx
-from fastapi import BackgroundTasks, FastAPI
+import pytest
+from fastapi import BackgroundTasks, FastAPI, Request
 from sqlalchemy import select
 
 from aiosession import AsyncEngine, ResourceClosedError, async_scoped_session, async_sessionmaker
-from aiosession.ext.fastapi import SessionDep, StreamSessionDep
+from aiosession.ext.fastapi import SessionDep, StreamSessionDep, request_session, stream_session
 from tests.web.conftest import client_of
 from tests.web.library import Author, Seen, make_app, names
 
@@ -135,3 +136,19 @@ async def test_objects_stay_readable_after_the_response_has_started(engine: Asyn
 
     assert read[0][1] == "Lem"
     assert isinstance(read[0][0], int)
+
+
+async def test_once_the_request_is_over_no_session_is_to_be_had_for_it(app: FastAPI, seen: Seen) -> None:
+    requests: list[Request] = []
+
+    @app.post("/keep")
+    async def keep(request: Request) -> str:
+        requests.append(request)
+        return "kept"
+
+    async with client_of(app) as client:
+        await client.post("/keep")
+
+    for call in (request_session, stream_session):
+        with pytest.raises(ResourceClosedError, match=r"the request POST /keep is over.* opens a session of its own"):
+            call(requests[0])

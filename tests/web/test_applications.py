@@ -1,5 +1,6 @@
 """Applications of every kind: mounted ones, several databases, websockets, Starlette alone, plain ASGI, TestClient."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -259,6 +260,32 @@ async def test_an_exception_handler_finds_a_clean_session(engine: AsyncEngine, o
     assert await names(observer) == []
 
 
+async def test_what_tasks_of_a_handler_have_done_is_rolled_back_when_one_of_them_fails(
+    engine: AsyncEngine, observer: AsyncEngine
+) -> None:
+    await create_tables(engine)
+    app = FastAPI()
+    app.add_middleware(AsyncSessionMiddleware, sessions=async_sessionmaker(engine))
+    add_problem_handlers(app)
+
+    @app.post("/add")
+    async def add(session: ext.SessionDep) -> None:
+        async def twice() -> None:
+            session.add_all([Author(name="Ann"), Author(name="Ann")])
+            await session.flush()
+
+        session.add(Author(name="Lem"))
+        await session.flush()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(twice())
+
+    answer = await post(app, "/add")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "exists")
+    assert await names(observer) == []
+    assert not engine.pool.status().holders
+
+
 async def test_the_dependency_for_a_name_is_the_same_each_time() -> None:
     assert ext.session_of("archive") is ext.session_of("archive")
 
@@ -313,6 +340,8 @@ def test_what_makes_no_sessions_is_refused(sqlite_url: str) -> None:
         AsyncSessionMiddleware(FastAPI(), engine)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="commit_on"):
         AsyncSessionMiddleware(FastAPI(), async_sessionmaker(engine), commit_on=200)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match='registry with scope="task" has no session for a request'):
+        AsyncSessionMiddleware(FastAPI(), async_scoped_session(async_sessionmaker(engine), scope="task"))
 
 
 # In another thread: TestClient, and websockets

@@ -1,5 +1,6 @@
 """Engines begin and end with the application; whether they answer can be asked."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -123,3 +124,61 @@ def test_a_health_check_needs_a_database_and_some_time(engines: Any, timeout: fl
     engines = create_async_engine("sqlite://") if engines is None else engines
     with pytest.raises(ArgumentError, match=r"health\(\) needs a database to ask and some seconds for it"):
         health(engines, timeout=timeout)
+
+
+class Meeting:
+    """Where as many as are expected have to be at once; each is let go when all are there."""
+
+    def __init__(self, expected: int) -> None:
+        self._barrier = asyncio.Barrier(expected)
+
+    async def come(self, *_: object) -> None:
+        async with asyncio.timeout(5):
+            await self._barrier.wait()
+
+
+async def test_several_databases_are_asked_and_disposed_of_side_by_side(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = [create_async_engine(sqlite_url) for _ in range(3)]
+    asked, ended = Meeting(3), Meeting(3)
+    monkeypatch.setitem(lifespan.__globals__, "probe", asked.come)
+    for engine in engines:
+        monkeypatch.setattr(engine, "dispose", ended.come)
+
+    async with lifespan(*engines)(FastAPI()):
+        pass
+
+
+async def test_all_databases_that_are_needed_and_do_not_answer_are_named() -> None:
+    engines = [create_async_engine(NOWHERE), create_async_engine(NOWHERE.replace("nothing", "archive"))]
+
+    with pytest.raises(DisconnectError) as caught:
+        async with lifespan(*engines, check=True)(FastAPI()):
+            pass
+
+    (note,) = caught.value.__notes__
+    assert "/nothing" in note
+    assert "/archive" in note
+
+
+async def test_an_engine_that_cannot_be_disposed_of_keeps_no_other_open(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, last = (create_async_engine(sqlite_url) for _ in range(3))
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(first, "dispose", fail)
+    monkeypatch.setattr(second, "dispose", fail)
+
+    with pytest.raises(ZeroDivisionError):
+        async with lifespan(first, second, last)(FastAPI()):
+            assert last.pool.status().open == 1
+
+    assert last.pool.status().open == 0
+    assert "could not dispose of" in caplog.text
+    monkeypatch.undo()
+    for engine in (first, second):
+        await engine.dispose()

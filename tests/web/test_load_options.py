@@ -352,7 +352,7 @@ class WrongPath(Out):
         (lambda: load_options(Tree, Person), ArgumentError, r"Tree contains itself, through Person.staff.*depth="),
         (lambda: load_options(Tree, Person, depth=0), ArgumentError, "depth is"),
         (lambda: load_options(Name, Person, columns="few"), ArgumentError, "columns is 'needed' or 'all'"),  # type: ignore[arg-type]
-        (lambda: load_options(Person, Name), UnmappedError, "Name is not mapped"),
+        (lambda: load_options(Person, Name), ArgumentError, "the model first and then the mapped class"),
         (lambda: load_options(Name, Person(id=4)), UnmappedError, "object of"),
         (lambda: load_options(int, Person), ArgumentError, "takes a pydantic model"),
     ],
@@ -362,3 +362,26 @@ def test_what_does_not_fit_is_refused_with_a_reason(
 ) -> None:
     with pytest.raises(error, match=re.compile(text, re.DOTALL)):
         call()
+
+
+class NameOnly(BaseModel):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((Person, NameOnly), r"the model first and then the mapped class: load_options\(UserOut, User\)"),
+        ((Person, list[NameOnly]), "the model first"),
+        ((NameOnly(name="Ann"), Person), "takes the class NameOnly, not an object of it"),
+    ],
+)
+def test_arguments_the_wrong_way_round_are_told_of(arguments: tuple[Any, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        load_options(*arguments)
+
+
+@pytest.mark.parametrize("depth", [0, -1, "3", 1.5, True])
+def test_a_depth_is_a_number_of_levels(depth: Any) -> None:
+    with pytest.raises(ArgumentError, match="depth is a number of levels, 1 or more"):
+        load_options(NameOnly, Person, depth=depth)

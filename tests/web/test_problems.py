@@ -1,13 +1,14 @@
 """Errors of the database become answers that say what a client can do, and nothing else."""
 
 import json
+from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from aiosession import errors
+from aiosession import ArgumentError, errors
 from aiosession.ext.starlette import Problem, add_problem_handlers, problem_of
 from tests.web.conftest import client_of
 
@@ -118,3 +119,50 @@ def test_a_problem_can_be_answered_by_hand() -> None:
 
     assert (response.status_code, response.headers["retry-after"]) == (429, "60")
     assert json.loads(bytes(response.body))["title"] == "Too Many Requests"
+
+
+UNIQUE, FOREIGN = of_database(errors.UniqueViolationError), of_database(errors.ForeignKeyViolationError)
+BUSY, LATE = of_database(errors.DeadlockError), of_database(errors.StatementTimeoutError)
+UNKNOWN = errors.CommitOutcomeUnknownError(ValueError(SECRET), resolve)
+
+
+@pytest.mark.parametrize(
+    ("group", "status"),
+    [
+        ([UNIQUE], 409),
+        ([UNIQUE, FOREIGN], 409),
+        ([UNIQUE, ExceptionGroup("inner", [BUSY])], 503),
+        ([BUSY, LATE, UNIQUE], 504),
+        ([BUSY, UNKNOWN, LATE], 500),
+    ],
+    ids=["one", "of one status", "nested", "late", "unknown"],
+)
+async def test_a_group_of_errors_is_answered_as_the_gravest_of_them(group: list[Exception], status: int) -> None:
+    app = app_that_raises(ExceptionGroup("tasks", group))
+    add_problem_handlers(app)
+    async with client_of(app) as client:
+        answer = await client.get("/")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert ("retry-after" in answer.headers) is (status == 503)
+
+
+async def test_a_group_with_a_mistake_of_the_application_in_it_stays_a_500() -> None:
+    app = app_that_raises(ExceptionGroup("tasks", [UNIQUE, ZeroDivisionError()]))
+    add_problem_handlers(app)
+    async with client_of(app) as client:
+        assert (await client.get("/")).text == "Internal Server Error"
+
+
+@pytest.mark.parametrize("wrong", [APIRouter(), "app", None])
+def test_what_has_no_handlers_of_exceptions_is_refused(wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"takes the application, FastAPI\(\) or Starlette\(\)"):
+        add_problem_handlers(wrong)
+
+
+@pytest.mark.parametrize("seconds", [0.5, -1, "1", True, None])
+def test_clients_are_told_to_wait_for_whole_seconds(seconds: Any) -> None:
+    with pytest.raises(ArgumentError, match="whole number of seconds"):
+        add_problem_handlers(FastAPI(), retry_after=seconds)
+    with pytest.raises(ArgumentError, match="whole number of seconds"):
+        Problem(503, "busy", "Wait.", is_passing=True).response(retry_after=seconds)

@@ -1,5 +1,7 @@
 """What a request has written is there when its response says so, and only then."""
 
+import asyncio
+
 import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
@@ -7,11 +9,13 @@ from fastapi.responses import PlainTextResponse
 from sqlalchemy.exc import IntegrityError
 from starlette.types import Message, Receive, Scope, Send
 
-from aiosession import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
+from aiosession import AsyncEngine, AsyncSession, ConcurrentUseError, async_scoped_session, async_sessionmaker
+from aiosession.events import listen
 from aiosession.ext.fastapi import SessionDep
 from aiosession.testing.statements import StatementLog
 from tests.web.conftest import client_of
 from tests.web.library import Author, Seen, make_app, names
+from tests.web.serving import until
 
 
 async def test_work_is_committed_before_the_response_starts(client: httpx.AsyncClient, observer: AsyncEngine) -> None:
@@ -186,3 +190,40 @@ async def test_with_a_registry_the_current_session_is_the_one_of_the_request(
 
     assert await names(observer) == ["Lem"]
     assert not Session.has()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_commit_that_another_task_is_in_the_way_of_says_what_such_a_task_uses_instead(
+    engine: AsyncEngine, app: FastAPI
+) -> None:
+    begun, opened = asyncio.Event(), asyncio.Event()
+    left: list[asyncio.Task[None]] = []
+    errors: list[Exception] = []
+    sessions = async_sessionmaker(engine)
+    app = make_app(sessions, engine, Seen())
+
+    async def wait(*_: object) -> None:
+        begun.set()
+        await opened.wait()
+
+    @app.post("/leave-behind")
+    async def leave_behind(session: SessionDep) -> None:
+        listen(session, "before_flush", wait)
+        session.add(Author(name="Lem"))
+        left.append(asyncio.create_task(session.flush()))
+        await begun.wait()
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except ConcurrentUseError as error:
+            errors.append(error)
+            raise
+
+    async with client_of(noting) as client:
+        assert (await client.post("/leave-behind")).status_code == 500
+    opened.set()
+    await left[0]
+    await until(lambda: not engine.pool.status().holders)
+
+    assert "stream_session(request), in FastAPI a StreamSessionDep" in errors[0].__notes__[0]

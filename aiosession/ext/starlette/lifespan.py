@@ -1,9 +1,11 @@
 """When do an application's engines open and end? With the application."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
+
+import anyio
 
 from aiosession import AioSessionError, ArgumentError, AsyncEngine, EngineRegistry
 from aiosession.ext.starlette.probing import probe
@@ -11,6 +13,7 @@ from aiosession.ext.starlette.probing import probe
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 """What ``Starlette(lifespan=...)`` and ``FastAPI(lifespan=...)`` take."""
 
+_E = TypeVar("_E")
 _LOG: Final = logging.getLogger("aiosession.web")
 
 
@@ -21,6 +24,9 @@ def lifespan(
     inner: Lifespan | None = None,
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
     """Return a lifespan that disposes of engines when the application stops: ``FastAPI(lifespan=lifespan(engine))``.
+
+    Databases are asked for a sign of life, and engines disposed of, side by side; an engine that fails at that keeps no
+    other one open.
 
     Args:
         engines: What the application talks to.
@@ -43,22 +49,53 @@ def lifespan(
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[Mapping[str, Any]]:
         async with AsyncExitStack() as stack:
-            for engine in engines:
-                stack.push_async_callback(engine.dispose)
-            for engine in engines:
-                if isinstance(engine, AsyncEngine):
-                    await _look_at(engine, timeout, is_needed=check)
+            stack.push_async_callback(_dispose, engines)
+            await _look_at([each for each in engines if isinstance(each, AsyncEngine)], timeout, are_needed=check)
             state = None if inner is None else await stack.enter_async_context(inner(app))
             yield {} if state is None else state
 
     return opened
 
 
-async def _look_at(engine: AsyncEngine, timeout: float, *, is_needed: bool) -> None:
-    try:
-        await probe(engine, timeout)
-    except AioSessionError as error:
-        if is_needed:
-            error.add_note(f"{engine!r} is needed to start; lifespan(engine, check=False) starts without it")
-            raise
-        _LOG.warning("starting although %r does not answer: %s", engine, type(error).__name__)
+async def _look_at(engines: Sequence[AsyncEngine], timeout: float, *, are_needed: bool) -> None:
+    """Ask all databases; raise the error of the first one that does not answer, or warn of each."""
+    errors: dict[AsyncEngine, AioSessionError] = {}
+
+    async def look_at(engine: AsyncEngine) -> None:
+        try:
+            await probe(engine, timeout)
+        except AioSessionError as error:
+            errors[engine] = error
+
+    await _side_by_side(look_at, engines)
+    away = [engine for engine in engines if engine in errors]
+    if away and are_needed:
+        error = errors[away[0]]
+        names = ", ".join(map(repr, away))
+        error.add_note(f"{names}: needed to start; lifespan(engine, check=False) starts without")
+        raise error
+    for engine in away:
+        _LOG.warning("starting although %r does not answer: %s", engine, type(errors[engine]).__name__)
+
+
+async def _dispose(engines: Sequence[AsyncEngine | EngineRegistry[Any]]) -> None:
+    """Dispose of all engines; the first error is raised when that is done, others are logged."""
+    errors: list[Exception] = []
+
+    async def dispose(engine: AsyncEngine | EngineRegistry[Any]) -> None:
+        try:
+            await engine.dispose()
+        except Exception as error:
+            if errors:
+                _LOG.exception("could not dispose of %r", engine)
+            errors.append(error)
+
+    await _side_by_side(dispose, engines)
+    if errors:
+        raise errors[0]
+
+
+async def _side_by_side(work: Callable[[_E], Coroutine[Any, Any, None]], engines: Iterable[_E]) -> None:
+    async with anyio.create_task_group() as group:
+        for engine in engines:
+            group.start_soon(work, engine)

@@ -1,15 +1,15 @@
 """When does the work of a request commit? Before its response starts, so that a failed commit becomes the response."""
 
-import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import anyio
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aiosession import ArgumentError, AsyncSession, async_scoped_session, async_sessionmaker
+from aiosession.ext.starlette.exchange import Exchange
 from aiosession.ext.starlette.requests import DEFAULT, SCOPE_KEY, RequestSessions
 
 _OF_THE_SERVER: Final = frozenset({500, Exception})
@@ -18,8 +18,8 @@ _OF_THE_SERVER: Final = frozenset({500, Exception})
 
 _CLIENT_IS_GONE: Final = 499
 """What nginx notes for it; middlewares want a response, whoever may get it."""
-_TURNS: Final = 8
-"""Turns of the event loop after which a message that is there would have come through all middlewares."""
+_MOST_LAYERS: Final = 50
+"""Middlewares that are looked through for one of the same name."""
 
 
 def succeeded(status: int) -> bool:
@@ -43,6 +43,12 @@ class AsyncSessionMiddleware:
         name: What to call the session, where there are several databases with a middleware each.
         commit_on: Told the status of the response, says whether to commit; by default if it is below 400.
         rollback_on_disconnect: Whether to roll back if the client is gone before the response starts.
+        cancel_on_disconnect: Whether to cancel the application, and roll back, as soon as the client of a request
+            leaves before the response starts; what it waits for, such as a statement, is cancelled too. From when the
+            body of the request has been read.
+
+    Raises:
+        ArgumentError: An argument is not what it has to be; or *app* contains another middleware of the same name.
 
     """
 
@@ -54,40 +60,67 @@ class AsyncSessionMiddleware:
         name: str = DEFAULT,
         commit_on: Callable[[int], bool] = succeeded,
         rollback_on_disconnect: bool = True,
+        cancel_on_disconnect: bool = False,
     ) -> None:
         if not callable(sessions):
             raise ArgumentError(
                 f"sessions makes the session of a request when called: async_sessionmaker(engine), or "
                 f"async_scoped_session(maker); {sessions!r} cannot be called"
             )
+        if isinstance(sessions, async_scoped_session) and sessions.registry.is_of_task:
+            raise ArgumentError(
+                f'a registry with scope="task" has no session for a request, which other middlewares may run in '
+                f"several tasks: use async_scoped_session(maker) without it; got {sessions!r}"
+            )
         if not callable(commit_on):
             raise ArgumentError(f"commit_on is called with the status of a response; {commit_on!r} cannot be called")
+        if cancel_on_disconnect and not rollback_on_disconnect:
+            raise ArgumentError(
+                "rollback_on_disconnect=False has the work of a request done although its client is gone, "
+                "cancel_on_disconnect=True stops it: only one of them can be meant"
+            )
         self.app: Final = app
-        self._sessions: Final = sessions
-        self._name: Final = name
+        self.sessions: Final = sessions
+        self.name: Final = name
+        for inner in _layers(app):
+            if isinstance(inner, AsyncSessionMiddleware) and inner.name == name:
+                self._check_same(inner.sessions)
         self._commit_on: Final = commit_on
         self._rolls_back_for_nobody: Final = rollback_on_disconnect
+        self._cancels: Final = cancel_on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a session."""
-        around: dict[str, RequestSessions] = scope.get(SCOPE_KEY, {})
-        if scope["type"] not in {"http", "websocket"} or self._is_in_charge(around):
+        unit = self._begun(scope) if scope["type"] in {"http", "websocket"} else None
+        if unit is None:
             await self.app(scope, receive, send)
-            return
-        unit = RequestSessions(self._sessions, _description(scope))
-        scope[SCOPE_KEY] = {**around, self._name: unit}
-        try:
-            if scope["type"] == "http":
-                await self._answer(unit, scope, receive, send)
-            else:
-                await self._serve(unit, scope, receive, send)
-        finally:
-            scope[SCOPE_KEY] = around
+        elif scope["type"] == "http":
+            await self._answer(unit, scope, receive, send)
+        else:
+            await self._serve(unit, scope, receive, send)
 
-    def _is_in_charge(self, around: dict[str, RequestSessions]) -> bool:
-        """Whether the same middleware has done its part already, in the application that this one is mounted in."""
-        unit = around.get(self._name)
-        return unit is not None and unit.sessions is self._sessions
+    def _begun(self, scope: Scope) -> RequestSessions | None:
+        """Return what is new for the request; None if the same middleware does it, in an application around this."""
+        units: dict[str, RequestSessions] = scope.setdefault(SCOPE_KEY, {})
+        before = units.get(self.name)
+        if before is None:
+            units[self.name] = RequestSessions(self.sessions, _description(scope))
+        elif before.is_over:
+            has_committed = before.has_committed
+            units[self.name] = RequestSessions(self.sessions, _description(scope), has_committed=has_committed)
+        else:
+            self._check_same(before.sessions)
+            return None
+        return units[self.name]
+
+    def _check_same(self, sessions: object) -> None:
+        """Refuse to stand within another middleware of the same name: one of them would be hidden."""
+        if sessions != self.sessions:
+            raise ArgumentError(
+                f"two middlewares, one within the other, are called {self.name!r} and make different sessions: "
+                f"{sessions!r} and {self.sessions!r}. Give both the same maker if they stand for one database, else "
+                f"one of them a name: app.add_middleware(AsyncSessionMiddleware, sessions=..., name='archive')"
+            )
 
     async def _serve(self, unit: RequestSessions, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -97,13 +130,19 @@ class AsyncSessionMiddleware:
 
     async def _answer(self, unit: RequestSessions, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope.get("app")
-        exchange = _Exchange(unit, receive, send, self._commit_on, notices_leaving=self._rolls_back_for_nobody)
+        work = anyio.CancelScope()
+        exchange = Exchange(unit, receive, send, self._commit_on, notices_leaving=self._rolls_back_for_nobody)
         try:
             try:
-                await self.app(scope, exchange.receive, exchange.send)
+                with work:
+                    if self._cancels:
+                        exchange.cancel_for_nobody(work, scope)
+                    await self.app(scope, exchange.receive, exchange.send)
             except Exception:
                 if exchange.replaced is None:
                     raise
+            if work.cancelled_caught:
+                exchange.replace()
             if exchange.replaced is not None:
                 apps = scope.get("app"), app
                 await _answer_instead(exchange.replaced.error, apps, scope, exchange.receive, send)
@@ -112,119 +151,6 @@ class AsyncSessionMiddleware:
                 await exchange.end()
             finally:
                 await unit.close()
-
-
-class _ReplacedError(Exception):
-    """Stops a response that must not be sent; whatever becomes of it on its way, the middleware knows why."""
-
-    def __init__(self, error: Exception | None) -> None:
-        super().__init__("this response is not sent: " + ("its client is gone" if error is None else str(error)))
-        self.error: Final = error
-
-
-class _Exchange:
-    """A request and its response on their way through the middleware."""
-
-    __slots__ = (
-        "_coming",
-        "_commit_on",
-        "_is_answered",
-        "_notices_leaving",
-        "_receive",
-        "_seen",
-        "_send",
-        "_unit",
-        "replaced",
-    )
-
-    def __init__(
-        self,
-        unit: RequestSessions,
-        receive: Receive,
-        send: Send,
-        commit_on: Callable[[int], bool],
-        *,
-        notices_leaving: bool,
-    ) -> None:
-        self.replaced: _ReplacedError | None = None
-        """Why the application's response is not sent."""
-        self._unit: Final = unit
-        self._receive: Final = receive
-        self._send: Final = send
-        self._commit_on: Final = commit_on
-        self._notices_leaving: Final = notices_leaving
-        self._is_answered = False
-        self._seen: deque[Message] = deque()
-        self._coming: asyncio.Future[Message] | None = None
-        """What was asked for and has not come yet."""
-
-    async def receive(self) -> Message:
-        """Hand out what the client sends, what was looked at already first."""
-        if self._seen:
-            return self._seen.popleft()
-        if self._coming is not None:
-            coming, self._coming = self._coming, None
-            return await coming
-        return await self._receive()
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on to the client; before the first one the work is settled."""
-        if not self._is_answered and message["type"] == "http.response.start":
-            await self._settle(message["status"])
-            self._is_answered = True
-        if self.replaced is not None:
-            raise self.replaced
-        await self._send(message)
-
-    async def _settle(self, status: int) -> None:
-        session = self._unit.current
-        try:
-            if session is not None and self._commit_on(status):
-                await self._commit(session)
-        finally:
-            await self._unit.end()
-
-    async def _commit(self, session: AsyncSession) -> None:
-        if self._notices_leaving and session.context.has_work and await self._is_client_gone():
-            self.replaced = _ReplacedError(None)
-            return
-        try:
-            await session.commit()
-        except Exception as error:
-            self.replaced = _ReplacedError(error)
-
-    async def _is_client_gone(self) -> bool:
-        """Whether a disconnect is the next thing to be received; what else there is, is kept for the application."""
-        while len(self._seen) <= 1:
-            message = await self._peek()
-            if message is None:
-                return False
-            self._seen.append(message)
-            if message["type"] == "http.disconnect":
-                return True
-            if message.get("more_body", False):
-                return False
-        return False
-
-    async def _peek(self) -> Message | None:
-        """Return what is there to be received, None if nothing is; what comes later is kept for the application."""
-        # Not to be cancelled: other middlewares would lose what they have in hands.
-        self._coming = self._coming or asyncio.ensure_future(self._receive())
-        for _ in range(_TURNS):
-            if self._coming.done():
-                coming, self._coming = self._coming, None
-                return coming.result()
-            await asyncio.sleep(0)
-        return None
-
-    async def end(self) -> None:
-        """Wait for nothing any more."""
-        coming, self._coming = self._coming, None
-        if coming is not None:
-            coming.cancel()
-            await asyncio.wait([coming])
-            if not coming.cancelled():
-                coming.exception()  # nobody is interested any more
 
 
 async def _answer_instead(
@@ -249,6 +175,13 @@ async def _answer_error(error: Exception, apps: tuple[Any, ...], scope: Scope, r
         own = {key: handler for key, handler in handlers.items() if key not in _OF_THE_SERVER}
         answering = ExceptionMiddleware(answering, own)
     await answering(scope, receive, send)
+
+
+def _layers(app: Any) -> Iterator[Any]:
+    """Yield the middlewares that an application consists of, outermost first, as far as they show."""
+    for _ in range(_MOST_LAYERS):
+        yield app
+        app = getattr(app, "app", None)
 
 
 def _description(scope: Scope) -> str:

@@ -1,7 +1,7 @@
 """What does a client learn of an error of the database? A status and a problem document (RFC 9457), and no SQL."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketState
 
 from aiosession import (
+    ArgumentError,
     CheckViolationError,
     CommitOutcomeUnknownError,
     DataError,
@@ -31,6 +32,7 @@ from aiosession import (
     StatementTimeoutError,
     UniqueViolationError,
 )
+from aiosession.ext.starlette.requests import has_committed
 
 _LOG: Final = logging.getLogger("aiosession.web")
 _INTERNAL_ERROR: Final = 1011
@@ -50,12 +52,21 @@ class Problem:
     """Whether the same request may well succeed a little later; the work that failed has changed nothing."""
 
     def response(self, *, instance: str | None = None, retry_after: int = 1) -> JSONResponse:
-        """Return the response: ``application/problem+json``, with ``Retry-After`` (in seconds) if that may help."""
+        """Return the response: ``application/problem+json``, with ``Retry-After`` (in seconds) if that may help.
+
+        Args:
+            instance: What the problem is about, such as the path of the request.
+            retry_after: A whole number of seconds.
+
+        Raises:
+            ArgumentError: *retry_after* is no whole number of seconds.
+
+        """
         body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
         body["code"] = self.code
         if instance is not None:
             body["instance"] = instance
-        headers = {"retry-after": str(retry_after)} if self.is_passing else None
+        headers = {"retry-after": str(_seconds(retry_after))} if self.is_passing else None
         return JSONResponse(body, self.status, headers, media_type="application/problem+json")
 
     @property
@@ -67,6 +78,11 @@ class Problem:
 _BUSY: Final = "The service is busy. Try again a little later."
 _OUTCOME: Final = (
     "The service cannot tell whether the request was carried out. Do not simply repeat it: look first at what is there."
+)
+_PARTLY: Final = Problem(
+    500,
+    "outcome_partial",
+    "The request was carried out in part. Do not simply repeat it: look first at what is there.",
 )
 _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
     {
@@ -91,12 +107,14 @@ _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
         ),
         StatementTimeoutError: Problem(504, "timeout", "The database took too long."),
         CommitOutcomeUnknownError: Problem(500, "outcome_unknown", _OUTCOME),
-        PartialCommitError: Problem(500, "outcome_partial", _OUTCOME),
+        PartialCommitError: _PARTLY,
     }
 )
 
 
-def problem_of(error: BaseException) -> Problem | None:
+def problem_of(
+    error: BaseException, connection: HTTPConnection | MutableMapping[str, Any] | None = None
+) -> Problem | None:
     """Return what is answered for an error; None for what is a mistake in the application, which is its 500.
 
     | error | status | Retry-After |
@@ -109,8 +127,34 @@ def problem_of(error: BaseException) -> Problem | None:
     | `PoolTimeoutError`, `DisconnectError` | 503 | yes |
     | `StatementTimeoutError` | 504 | |
     | `CommitOutcomeUnknownError`, `InDoubtError`, `PartialCommitError` | 500 | never |
+
+    An exception group, such as a task group raises, is answered if all errors in it are: 500 comes before 504, that
+    before 503, and that before what is the client's.
+
+    Args:
+        error: What was raised.
+        connection: The request, or its ASGI scope. With it, what would be 503 is 500 if a session of the request has
+            committed something before: to repeat the request would do that twice.
+
     """
-    return next((_PROBLEMS[each] for each in type(error).__mro__ if each in _PROBLEMS), None)
+    problem = _known(error)
+    if problem is None or connection is None or not problem.is_passing:
+        return problem
+    scope = connection.scope if isinstance(connection, HTTPConnection) else connection
+    # A message over a websocket is a request of its own, and nobody repeats those that were answered.
+    return _PARTLY if scope["type"] == "http" and has_committed(scope) else problem
+
+
+def _known(error: BaseException) -> Problem | None:
+    if not isinstance(error, BaseExceptionGroup):
+        return next((_PROBLEMS[each] for each in type(error).__mro__ if each in _PROBLEMS), None)
+    problems = [problem for each in error.exceptions if (problem := _known(each)) is not None]
+    return max(problems, key=_gravity) if len(problems) == len(error.exceptions) else None
+
+
+def _gravity(problem: Problem) -> tuple[bool, bool, int]:
+    """Return what is the greater the less a client may hope for."""
+    return problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR, not problem.is_passing, -problem.status
 
 
 def add_problem_handlers(app: Starlette, *, retry_after: int = 1) -> None:
@@ -122,16 +166,32 @@ def add_problem_handlers(app: Starlette, *, retry_after: int = 1) -> None:
 
     Args:
         app: The application.
-        retry_after: Seconds that a client is told to wait where trying again may help.
+        retry_after: Seconds that a client is told to wait where trying again may help, a whole number.
+
+    Raises:
+        ArgumentError: What was given is no application; or *retry_after* is no whole number of seconds.
 
     """
-    handler: Any = partial(_answer, retry_after=retry_after)
-    for error in _PROBLEMS:
-        app.exception_handlers.setdefault(error, handler)
+    handlers: Any = getattr(app, "exception_handlers", None)
+    if not isinstance(handlers, MutableMapping):
+        raise ArgumentError(
+            f"add_problem_handlers() takes the application, FastAPI() or Starlette(), which is what has handlers of "
+            f"exceptions; {app!r} has none"
+        )
+    handler: Any = partial(_answer, retry_after=_seconds(retry_after))
+    for error in (*_PROBLEMS, ExceptionGroup):
+        handlers.setdefault(error, handler)
+
+
+def _seconds(retry_after: object) -> int:
+    """Return what ``Retry-After`` may say (RFC 9110)."""
+    if isinstance(retry_after, int) and not isinstance(retry_after, bool) and retry_after >= 0:
+        return retry_after
+    raise ArgumentError(f"retry_after is a whole number of seconds, 0 or more, not {retry_after!r}")
 
 
 async def _answer(connection: HTTPConnection, error: Exception, *, retry_after: int) -> JSONResponse | None:
-    problem = problem_of(error)
+    problem = problem_of(error, connection)
     if problem is None:
         raise error
     path = connection.scope["path"]

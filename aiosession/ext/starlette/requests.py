@@ -18,7 +18,7 @@ from aiosession import (
 )
 
 SCOPE_KEY: Final = "aiosession"
-"""Where an ASGI scope has the `RequestSessions`, by the names of their middlewares."""
+"""Where an ASGI scope has the `RequestSessions`, by the names of their middlewares; copies of the scope share it."""
 DEFAULT: Final = "default"
 
 _PAUSE: Final = 0.1
@@ -35,9 +35,19 @@ class RequestSessions:
     With a registry, ``Session()`` is the request's session wherever it is called within the request.
     """
 
-    __slots__ = ("_extra", "_make", "_opened", "_session", "is_answered", "sessions", "what")
+    __slots__ = (
+        "_extra",
+        "_has_committed",
+        "_make",
+        "_opened",
+        "_session",
+        "is_answered",
+        "is_over",
+        "sessions",
+        "what",
+    )
 
-    def __init__(self, sessions: Callable[[], AsyncSession], what: str) -> None:
+    def __init__(self, sessions: Callable[[], AsyncSession], what: str, *, has_committed: bool = False) -> None:
         self.sessions: Final = sessions
         self.what: Final = what
         """The request, for messages."""
@@ -45,6 +55,10 @@ class RequestSessions:
         self._extra: list[AsyncSession] = []
         self.is_answered = False
         """Whether the response has started: the session is closed and not to be had any more."""
+        self.is_over = False
+        """Whether all has been done that belongs to the request: there are no sessions for it any more."""
+        self._has_committed = has_committed
+        """Whether a session that is closed had."""
         self._make: Callable[[], AsyncSession] = sessions
         self._opened: Any = None
         if isinstance(sessions, async_scoped_session):
@@ -59,8 +73,15 @@ class RequestSessions:
         session: AsyncSession | None = self._opened[0].session
         return session
 
+    @property
+    def has_committed(self) -> bool:
+        """Whether a session of the request has committed something that it wrote, or may have."""
+        sessions = (self.current, *self._extra)
+        return self._has_committed or any(each is not None and each.context.has_committed for each in sessions)
+
     def session(self) -> AsyncSession:
         """Return the request's session."""
+        self._check_lasting()
         if self.is_answered:
             raise ResourceClosedError(
                 f"{self.what} is answered: its work is committed or rolled back and its session is closed. A "
@@ -76,9 +97,17 @@ class RequestSessions:
 
     def extra(self) -> AsyncSession:
         """Return another session, which is closed when the response and its background tasks are done."""
+        self._check_lasting()
         session = _checked(self._make())
         self._extra.append(session)
         return session
+
+    def _check_lasting(self) -> None:
+        if self.is_over:
+            raise ResourceClosedError(
+                f"{self.what} is over, and so are its sessions. A task that outlives it opens a session of its own: "
+                f"`async with sessions() as session:`"
+            )
 
     async def end(self) -> None:
         """Roll back what the request's session has not committed, and close it; it is not to be had any more."""
@@ -92,6 +121,7 @@ class RequestSessions:
 
     async def close(self) -> None:
         """Close all sessions of the request; one that a task left behind still uses is closed as soon as it is free."""
+        self.is_over = True
         try:
             await self.end()
         finally:
@@ -103,6 +133,7 @@ class RequestSessions:
                     stack.push_async_callback(self._close, session)
 
     async def _close(self, session: AsyncSession) -> None:
+        self._has_committed = self._has_committed or session.context.has_committed
         try:
             await session.close()
         except ConcurrentUseError as error:
@@ -133,11 +164,21 @@ def _checked(made: object) -> AsyncSession:
     )
 
 
+def _all_of(connection: HTTPConnection | MutableMapping[str, Any]) -> dict[str, RequestSessions]:
+    scope: Any = connection.scope if isinstance(connection, HTTPConnection) else connection
+    found: dict[str, RequestSessions] = scope.get(SCOPE_KEY, {}) if isinstance(scope, MutableMapping) else {}
+    return found
+
+
+def has_committed(connection: HTTPConnection | MutableMapping[str, Any]) -> bool:
+    """Whether a session of a request, of whatever middleware, has committed something that it wrote, or may have."""
+    return any(sessions.has_committed for sessions in _all_of(connection).values())
+
+
 def sessions_of(connection: HTTPConnection | MutableMapping[str, Any], name: str = DEFAULT) -> RequestSessions:
     """Return what the middleware called *name* keeps for a request."""
-    scope: Any = connection.scope if isinstance(connection, HTTPConnection) else connection
-    found = scope.get(SCOPE_KEY) if isinstance(scope, MutableMapping) else None
-    if found is not None and name in found:
+    found = _all_of(connection)
+    if name in found:
         kept: RequestSessions = found[name]
         return kept
     named = "" if name == DEFAULT else f", name={name!r}"
@@ -179,6 +220,7 @@ def stream_session(connection: HTTPConnection | MutableMapping[str, Any], name: 
 
     Raises:
         InvalidRequestError: There is no such middleware around this.
+        ResourceClosedError: The request is over.
 
     """
     return sessions_of(connection, name).extra()
