@@ -23,6 +23,8 @@ FIRST_WITH_NUMBERS: Final = 13
 OUTCOME: Final = "SELECT pg_xact_status({}::text::xid8)"
 _LONGEST_TIMEOUT: Final = 2**31 - 1
 """Milliseconds."""
+_WITH_SNAPSHOT: Final = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
+"""Where any SELECT takes the snapshot of the whole transaction, for which a DEFERRABLE one may even have to wait."""
 _LIMIT: Final = (
     "SELECT set_config('statement_timeout', least({}, nullif("
     "extract(epoch from current_setting('statement_timeout')::interval) * 1000, 0))::int::text, true)"
@@ -74,7 +76,9 @@ def begin(driver: str, options: TransactionOptions) -> str:
     if options.deferrable:
         text += " DEFERRABLE"
     if options.statement_timeout is not None:
-        text += f"; {_LIMIT.format(min(ceil(options.statement_timeout * 1000), _LONGEST_TIMEOUT))}"
+        longest = min(ceil(options.statement_timeout * 1000), _LONGEST_TIMEOUT)
+        takes_snapshot = options.isolation_level in _WITH_SNAPSHOT or options.deferrable
+        text += f"; SET LOCAL statement_timeout = {longest}" if takes_snapshot else f"; {_LIMIT.format(longest)}"
     return text
 
 

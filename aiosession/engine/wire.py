@@ -332,7 +332,8 @@ class EngineConnection:
         """Go on with the connection that *other* has, which is left without one."""
         self._driver, self._hooks = other._driver, other._hooks  # noqa: SLF001 - one of us
         self._hides_parameters = other._hides_parameters  # noqa: SLF001 - as above
-        self._connection, self._loop = other.detach(), other._loop  # noqa: SLF001 - as above
+        self._loop, self.other_loop = other._loop, other.other_loop  # noqa: SLF001 - as above
+        self._connection = other.detach()
 
     def check_loop(self) -> None:
         """Raise `WrongEventLoopError` if it is used on another event loop than the one it was taken on."""

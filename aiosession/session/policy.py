@@ -13,7 +13,6 @@ from inspect import (
     isgeneratorfunction,
     isroutine,
     signature,
-    unwrap,
 )
 from typing import Any, Final, TypeAlias, TypedDict
 
@@ -166,14 +165,14 @@ def check_repeatable(function: object) -> None:
         raise ArgumentError(
             f"retrying() repeats an `async def` function that takes the session first; {function!r} is none"
         )
-    inner = unwrap(function)
-    name = getattr(inner, "__qualname__", repr(function))
-    if isgeneratorfunction(inner) or isasyncgenfunction(inner):
+    name = getattr(function, "__qualname__", repr(function))
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise ArgumentError(
             f"{name} is a generator, whose items would be taken before it is known whether the work is repeated: have "
             f"it return a list"
         )
-    if isroutine(inner) and not iscoroutinefunction(inner) and not name.endswith("<lambda>"):
+    is_wrapper = hasattr(function, "__wrapped__")  # which may well return what the function within it returns
+    if isroutine(function) and not (iscoroutinefunction(function) or is_wrapper or name.endswith("<lambda>")):
         raise ArgumentError(
             f"retrying() repeats an `async def` function, and {name} is an ordinary one: write `async def`"
         )
@@ -182,7 +181,7 @@ def check_repeatable(function: object) -> None:
 
 def _check_first_parameter(function: Callable[..., Any], name: str) -> None:
     try:
-        parameters = list(signature(function).parameters.values())
+        parameters = list(signature(function, follow_wrapped=False).parameters.values())
     except ValueError:  # it does not say
         return
     if not parameters or parameters[0].kind not in _POSITIONAL:

@@ -21,13 +21,25 @@ S = TypeVar("S", bound=AsyncSession)
 class Scope(Generic[S]):
     """A request, a job, a task, or whatever else has one session."""
 
-    __slots__ = ("__weakref__", "_owner", "_place", "_task", "_task_name", "is_explicit", "is_over", "session")
+    __slots__ = (
+        "__weakref__",
+        "_owner",
+        "_place",
+        "_task",
+        "_task_name",
+        "has_committed",
+        "is_explicit",
+        "is_over",
+        "session",
+    )
 
     def __init__(self, place: aio.Place, *, is_explicit: bool, owner: str = "") -> None:
         self.session: S | None = None
         self.is_explicit: Final = is_explicit
         """Opened as a block, which closes the session at its end."""
         self.is_over = False
+        self.has_committed = False
+        """Whether a session that was taken from here had committed something that it wrote."""
         self._place: Final = place
         self._owner: Final = owner
         task = aio.current_task()
@@ -43,6 +55,8 @@ class Scope(Generic[S]):
     def take(self) -> S | None:
         """Return the session and forget it."""
         session, self.session = self.session, None
+        if session is not None and session.context.has_committed:
+            self.has_committed = True
         return session
 
     def check(self) -> None:

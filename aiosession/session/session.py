@@ -312,6 +312,7 @@ class AsyncSession(Asking, Transacting):
         """
         other = type(self)(**self._options_of_fork())
         other.context.reads = self.context.reads.copy()
+        other.context.deeds = self.context.deeds
         other.context.workspace.dispatch = announcing.shared_dispatch(self)
         return other
 

@@ -130,13 +130,13 @@ async def commit(ctx: SessionContext) -> None:
             await level.commit()
             await announcing.committed(ctx)
         except (CommitOutcomeUnknownError, PartialCommitError):
-            ctx.has_committed = ctx.has_committed or ctx.has_written
+            ctx.deeds.are_committed |= ctx.has_written
             raise
         finally:
             # A caller who is cancelled while COMMIT is on its way still has a committed transaction.
             if level.state is TransactionState.COMMITTED and not level.is_nested:
                 ctx.level = None
-                ctx.has_committed = ctx.has_committed or ctx.has_written
+                ctx.deeds.are_committed |= ctx.has_written
                 ctx.has_written = False
                 ctx.workspace.commit_frames(expire=ctx.expires_on_commit)
                 ctx.announce_level("after_transaction_end", level)
@@ -169,6 +169,8 @@ async def rollback(ctx: SessionContext) -> None:
     if ctx.level is None and not ctx.has_changes:
         return
     level = ctx.level
+    if level is not None:
+        level.check_loop()
     try:
         async with announcing.rollback_of(ctx, level):
             try:
@@ -185,6 +187,7 @@ async def release(ctx: SessionContext, level: SessionTransaction) -> None:
     ctx.check_open()
     levels = _levels_down_to(ctx, level)
     level.check()
+    level.check_loop()
     await ctx.fire("before_commit")
     await _flush_to_the_end(ctx)
     await level.release()
@@ -203,6 +206,7 @@ async def rollback_to(ctx: SessionContext, level: SessionTransaction) -> None:
     """Undo everything since a savepoint, in the databases and in the objects."""
     ctx.check_open()
     levels = _levels_down_to(ctx, level)
+    level.check_loop()
     try:
         async with announcing.rollback_of(ctx, level):
             try:
@@ -220,6 +224,8 @@ async def rollback_to(ctx: SessionContext, level: SessionTransaction) -> None:
 async def close(ctx: SessionContext, *, for_good: bool) -> None:
     """Roll back what is open, give everything back and let all objects go."""
     level = ctx.level
+    if level is not None:
+        level.check_loop()
     try:
         if level is not None:
             await _abandon(ctx, closing=True)

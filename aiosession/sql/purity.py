@@ -113,6 +113,11 @@ def may_write(statement: object) -> bool:
     return statement is not None and not isinstance(statement, SelectBase)
 
 
+def may_change(statement: object) -> bool:
+    """Guess whether something has changed by *statement*, which is not pure: a function in a SELECT may do that."""
+    return may_write(statement) or isinstance(statement, SelectBase)
+
+
 def _is_harmless(element: object) -> bool:
     """Tell whether one element of a SELECT, looked at alone, can only read."""
     if not type(element).__module__.startswith(_KNOWN_PACKAGES):

@@ -1,9 +1,9 @@
 """Which database does a process of a test run work on? Its own: worker gw1 of pytest-xdist has ``shop_gw1``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,16 +22,19 @@ _EXISTS: Final = {
 }
 
 
+_LONGEST_NAME: Final = 63
+"""Bytes; PostgreSQL cuts what is longer, which would be the database of another worker."""
+
+
 class NoDatabaseError(RuntimeError):
     """A worker has no database of its own; the message says what to do."""
 
 
-@contextmanager
-def database_of(worker: str | None, url: str, folder: Path) -> Iterator[str]:
-    """Have a database for the block that no other worker of the run uses; yield its URL.
+def database_of(worker: str | None, url: str, folder: Path) -> str:
+    """Return the URL of a database that no other worker of the run uses.
 
-    A database on a server is made if it is not there, and dropped at the end by the one who made it. SQLite in memory
-    would be another database for each engine, and becomes a file.
+    A database on a server is made if it is not there, and stays for the next run, or another one that uses it already.
+    SQLite in memory would be another database for each engine, and becomes a file.
 
     Args:
         worker: The name that pytest-xdist gives to this process; None without it.
@@ -44,17 +47,25 @@ def database_of(worker: str | None, url: str, folder: Path) -> Iterator[str]:
     """
     given = create_async_engine(url).url  # which says what is wrong with it
     if given.get_backend_name() == "sqlite":
-        yield _text(_file(given, worker, folder))
-    elif worker is None or not given.database:
-        yield url
-    else:
-        own = given.set(database=f"{given.database}_{worker}")
-        is_made = run_apart(lambda: _make(given, own.database or ""))
-        try:
-            yield _text(own)
-        finally:
-            if is_made:
-                run_apart(lambda: _drop(given, own.database or ""))
+        return _text(_file(given, worker, folder))
+    if worker is None:
+        return url
+    own = _of_worker(given, worker)
+    run_apart(lambda: _make(given, own.database or ""))
+    return _text(own)
+
+
+def _of_worker(url: URL, worker: str) -> URL:
+    """Return the URL of a worker's own database."""
+    if not url.database:
+        raise NoDatabaseError(
+            "each worker of pytest-xdist has a database beside the one of the URL, which names none: write its name at "
+            "the end, .../shop"
+        )
+    name = f"{url.database}_{worker}"
+    if len(name.encode()) > _LONGEST_NAME:
+        raise NoDatabaseError(f"{name!r} is too long for a database (at most {_LONGEST_NAME} bytes): use a shorter one")
+    return url.set(database=name)
 
 
 def _file(url: URL, worker: str | None, folder: Path) -> URL:
@@ -69,27 +80,25 @@ def _text(url: URL) -> str:
     return url.render_as_string(hide_password=False)
 
 
-async def _make(url: URL, name: str) -> bool:
-    """Make a database beside the one of *url*; False if it is there."""
-    try:
-        async with _beside(url) as connection:
-            if await connection.scalar(_EXISTS[_system(url)], {"name": name}):
-                return False
+async def _make(url: URL, name: str) -> None:
+    """Make a database beside the one of *url*, if it is not there."""
+    async with _beside(url) as connection:
+        if await _is_there(connection, name):
+            return
+        try:
             await connection.execute(text(f"CREATE DATABASE {_quoted(connection, name)}"))
-    except DatabaseError as error:
-        raise NoDatabaseError(
-            f"each worker of pytest-xdist needs a database of its own, and {name!r} cannot be made: {error.orig}. Let "
-            f"the role of the URL make databases, make them by hand (..._gw0, ..._gw1 for -n 2), or override the "
-            f"fixture aiosession_url"
-        ) from error
-    return True
+        except DatabaseError as error:
+            if await _is_there(connection, name):  # another run was faster
+                return
+            raise NoDatabaseError(
+                f"each worker of pytest-xdist needs a database of its own, and {name!r} cannot be made: {error.orig}. "
+                f"Let the role of the URL make databases, make them by hand (..._gw0, ..._gw1 for -n 2), or override "
+                f"the fixture aiosession_url"
+            ) from error
 
 
-async def _drop(url: URL, name: str) -> None:
-    """Drop a database, unless somebody is still connected to it: the next run uses it again."""
-    with suppress(DatabaseError):
-        async with _beside(url) as connection:
-            await connection.execute(text(f"DROP DATABASE {_quoted(connection, name)}"))
+async def _is_there(connection: AsyncConnection, name: str) -> bool:
+    return bool(await connection.scalar(_EXISTS[connection.dialect.name], {"name": name}))
 
 
 @asynccontextmanager
@@ -110,10 +119,6 @@ def run_apart(work: Callable[[], Awaitable[T]]) -> T:
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, main()).result()
-
-
-def _system(url: URL) -> str:
-    return "postgresql" if url.get_backend_name() == "postgresql" else "mariadb"
 
 
 def _quoted(connection: AsyncConnection, name: str) -> str:

@@ -61,7 +61,7 @@ def aiosession_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
         else:
             url = chosen
         try:
-            own = stack.enter_context(database_of(worker, url, tmp_path_factory.mktemp("aiosession")))
+            own = database_of(worker, url, tmp_path_factory.mktemp("aiosession"))
         except NoDatabaseError as error:
             pytest.fail(str(error), pytrace=False)
         yield own

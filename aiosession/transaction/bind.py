@@ -206,6 +206,11 @@ class BindTransaction:
         finally:
             await self.leave()
 
+    def check_loop(self) -> None:
+        """Raise `WrongEventLoopError` if a connection of the application's is not of the running event loop."""
+        if self._connection is not None and isinstance(self.bind, AsyncConnection):
+            self._connection.check_loop()
+
     async def roll_back(self) -> None:
         """End the transaction without its changes and give the connection back; always succeeds.
 
@@ -215,8 +220,7 @@ class BindTransaction:
         connection = self._connection
         if connection is None:
             return
-        if isinstance(self.bind, AsyncConnection):
-            connection.check_loop()
+        self.check_loop()
         transaction = connection if self._transaction is None else self._transaction
         try:
             await self._close_streams()

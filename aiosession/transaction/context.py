@@ -20,7 +20,7 @@ from aiosession.errors import ArgumentError, InvalidRequestError, ResourceClosed
 from aiosession.events import Hook
 from aiosession.events.operations import OperationEvent, session_operations, told
 from aiosession.mapping.mapper import AnyMapper
-from aiosession.sql.purity import is_pure, may_write
+from aiosession.sql.purity import is_pure, may_change, may_write
 from aiosession.state.workspace import Workspace
 from aiosession.transaction.bind import Bind, BindTransaction
 from aiosession.transaction.joining import JoinMode
@@ -59,6 +59,16 @@ Flush: TypeAlias = Callable[["SessionContext"], Awaitable[None]]
 """Writes pending changes before a query."""
 
 
+class Deeds:
+    """What a session has done for good; its forks add to it."""
+
+    __slots__ = ("are_committed",)
+
+    def __init__(self) -> None:
+        self.are_committed = False
+        """Whether something that was written is committed, or may be: no rollback undoes all that was done."""
+
+
 class SessionContext:
     """One session as the layers below it see it: a workspace of objects and the transaction they are written in."""
 
@@ -71,11 +81,11 @@ class SessionContext:
         "autoflushes",
         "block",
         "closed",
+        "deeds",
         "expires_on_commit",
         "flushing",
         "guard",
         "handed",
-        "has_committed",
         "has_written",
         "heard",
         "join_mode",
@@ -95,9 +105,7 @@ class SessionContext:
     flushing: bool
     """Whether a flush is in progress."""
     has_written: bool
-    """Whether the transaction has sent something that looks like a write, be it undone in a savepoint."""
-    has_committed: bool
-    """Whether something that was written is committed, or may be: no rollback undoes all that was done here."""
+    """Whether the transaction has sent something that may have written, be it undone in a savepoint."""
     operation: Operation | None
     """What a bind is being looked for, for get_bind() to ask; None while none is."""
     was_heard: bool
@@ -141,13 +149,19 @@ class SessionContext:
         self._flush: Final = flush
         self.autoflushes = self.autobegins = self.expires_on_commit = True
         self.closed = self.reopens = self.flushing = self.was_heard = self.allows_lone_write = False
-        self.has_written = self.has_committed = False
+        self.has_written = False
+        self.deeds = Deeds()
         self.join_mode = JoinMode.CONDITIONAL_SAVEPOINT
         self.asked = Asked()
         self.operation = self.level = self.block = self.override = None
         self.placement = self.tenant = self.two_phase = None
         self.handed: Handed | None = None
         self._reads: Reads | None = None
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether something that was written here, or in a fork, is committed, or may be."""
+        return self.deeds.are_committed
 
     @property
     def root(self) -> SessionTransaction | None:
@@ -198,9 +212,9 @@ class SessionContext:
             bind = self.reads.place(bind, level, pure=pure, flushing=self.flushing)
         write = not pure and may_write(clause)
         wire = await level.wire(bind, pure=pure, write=write, lone=lone)
-        if write:
+        if not pure and may_change(clause):
             self.has_written = True
-            self.has_committed = self.has_committed or level.autocommits
+            self.deeds.are_committed |= level.autocommits
         if self.workspace.dispatch.hooks and isinstance(wire, BindTransaction):
             await self.announce_begin(wire)
         return (bind if isinstance(bind, AsyncEngine) else bind.engine), wire

@@ -245,6 +245,11 @@ class SessionTransaction:
         self.state = advance(self.state, TransactionState.FAILED)
         self.cause = cause
 
+    def check_loop(self) -> None:
+        """Raise `WrongEventLoopError` where a connection of the application's belongs to another event loop."""
+        for share in self._held():
+            share.check_loop()
+
     async def undo(self, *, closing: bool = False) -> None:
         """Undo the level's work in the databases, shielded and bounded; its state is for the caller to set.
 
@@ -268,6 +273,7 @@ class SessionTransaction:
         """
         if self.state is not TransactionState.PREPARED:
             self.check()
+        self.check_loop()
         held = self._held()
         if not held:
             self.state = advance(self.state, TransactionState.COMMITTED)

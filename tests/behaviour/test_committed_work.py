@@ -1,7 +1,7 @@
 """Does a session know whether something that it has written is committed? Then no rollback undoes all that it did."""
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from aiosession import AsyncEngine, AsyncSession, IntegrityError, create_async_engine
 from tests.session_model import Author, make_tables
@@ -32,11 +32,32 @@ async def test_a_commit_of_statements_that_write_counts(session: AsyncSession) -
 
 
 async def test_a_commit_of_what_was_only_read_does_not_count(session: AsyncSession) -> None:
-    await session.scalars(select(Author).with_for_update())
+    await session.scalars(select(Author))
     await session.execute(text("SELECT 1"))
     await session.commit()
 
     assert not session.context.has_committed
+    await session.close()
+
+
+@pytest.mark.without("sqlite", reason="none of its functions writes")
+async def test_a_function_of_which_nothing_is_known_may_have_written(
+    session: AsyncSession, engine: AsyncEngine
+) -> None:
+    names = {"postgresql": "pg_backend_pid", "mariadb": "connection_id"}
+    await session.scalar(select(getattr(func, names[engine.name])()))
+    await session.commit()
+
+    assert session.context.has_committed
+    await session.close()
+
+
+async def test_what_a_fork_commits_counts(session: AsyncSession) -> None:
+    async with session.fork() as other:
+        other.add(Author(name="Ann"))
+        await other.commit()
+
+    assert session.context.has_committed
     await session.close()
 
 

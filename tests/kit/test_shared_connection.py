@@ -95,6 +95,7 @@ async def test_a_session_that_is_ended_elsewhere_leaves_the_connection_to_the_te
             await session.flush()
             with pytest.raises(WrongEventLoopError, match=INSTEAD):
                 await asyncio.to_thread(elsewhere, getattr(session, end))
+            await session.rollback()
         async with quick() as session:
             assert await session.scalar(text("SELECT 1")) == 1
 

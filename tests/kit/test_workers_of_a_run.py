@@ -43,21 +43,20 @@ def run(suite: pytest.Pytester, url: str) -> pytest.RunResult:
 
 
 @pytest.mark.postgres
-def test_workers_on_postgresql_have_databases_that_are_gone_at_the_end(
-    suite: pytest.Pytester, postgres: PostgresCluster
-) -> None:
+def test_workers_on_postgresql_have_databases_of_their_own(suite: pytest.Pytester, postgres: PostgresCluster) -> None:
     run(suite, postgres.url()).assert_outcomes(passed=4)
 
-    assert databases(postgres, "%_gw_") == []
+    made = databases(postgres, "%_gw_")
+    for name in made:
+        ask(postgres, f"DROP DATABASE {name}")
+    assert made == ["postgres_gw0", "postgres_gw1"]
 
 
 @pytest.mark.mariadb
-def test_workers_on_mariadb_have_databases_that_are_gone_at_the_end(
-    suite: pytest.Pytester, mariadb: MariadbServer
-) -> None:
+def test_workers_on_mariadb_have_databases_of_their_own(suite: pytest.Pytester, mariadb: MariadbServer) -> None:
     run(suite, mariadb.url()).assert_outcomes(passed=4)
 
-    assert asyncio.run(mariadb_databases(mariadb)) == []
+    assert asyncio.run(mariadb_databases(mariadb)) == ["test_gw0", "test_gw1"]
 
 
 def test_workers_on_sqlite_have_files_beside_the_one_of_the_run(suite: pytest.Pytester) -> None:
@@ -71,8 +70,8 @@ def test_a_database_that_is_there_is_used_and_stays(postgres: PostgresCluster, t
     url = postgres.url().replace("postgres@", f"{role}@")
     ask(postgres, f"CREATE DATABASE postgres_gw7 OWNER {role}")
     try:
-        with database_of("gw7", url, tmp_path) as own:
-            assert make_url(own).database == "postgres_gw7"
+        own = database_of("gw7", url, tmp_path)
+        assert make_url(own).database == "postgres_gw7"
         assert databases(postgres, "%_gw_") == ["postgres_gw7"]
     finally:
         ask(postgres, "DROP DATABASE postgres_gw7")
@@ -84,22 +83,26 @@ def test_a_role_that_may_not_make_databases_is_told_what_to_do(
 ) -> None:
     url = postgres.url().replace("postgres@", f"{role}@")
 
-    with pytest.raises(NoDatabaseError, match=r"'postgres_gw0' cannot be made: permission denied.*by hand"):  # noqa: SIM117
-        with database_of("gw0", url, tmp_path):
-            pass
+    with pytest.raises(NoDatabaseError, match=r"'postgres_gw0' cannot be made: permission denied.*by hand"):
+        database_of("gw0", url, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "complaint"), [("", "names none"), ("/" + 59 * "x", "too long")])
+def test_a_url_that_has_no_name_to_add_to_is_refused(name: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(NoDatabaseError, match=complaint):
+        database_of("gw10", f"postgresql+asyncpg://me@host{name}", tmp_path)
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite://", "sqlite://", "sqlite:///:memory:", "sqlite:///x?mode=memory"])
 def test_a_database_in_memory_is_a_file_for_all_engines_of_the_run(url: str, tmp_path: Path) -> None:
-    with database_of(None, url, tmp_path) as own:
-        assert make_url(own).database == str(tmp_path / "test.db")
-        assert not make_url(own).query
+    own = database_of(None, url, tmp_path)
+    assert make_url(own).database == str(tmp_path / "test.db")
+    assert not make_url(own).query
 
 
 def test_without_workers_the_database_is_the_one_that_was_named(tmp_path: Path) -> None:
     for url in ("sqlite+aiosqlite:///shop.db", "postgresql+asyncpg://me:secret@host/shop"):
-        with database_of(None, url, tmp_path) as own:
-            assert own == url
+        assert database_of(None, url, tmp_path) == url
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ def ask(postgres: PostgresCluster, sql: str, *values: object) -> list[str]:
 
 
 def databases(postgres: PostgresCluster, like: str) -> list[str]:
-    return ask(postgres, "SELECT datname FROM pg_database WHERE datname LIKE $1", like)
+    return ask(postgres, "SELECT datname FROM pg_database WHERE datname LIKE $1 ORDER BY datname", like)
 
 
 async def mariadb_databases(server: MariadbServer) -> list[str]:

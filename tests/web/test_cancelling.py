@@ -4,15 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select, text
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import Response
+from starlette.routing import Route
 
 from aiosession import ArgumentError, AsyncEngine, AsyncSession, async_sessionmaker
 from aiosession.events import listen
-from aiosession.ext.fastapi import AsyncSessionMiddleware, SessionDep, StreamSessionDep
+from aiosession.ext.fastapi import AsyncSessionMiddleware, SessionDep, StreamSessionDep, request_session
 from tests.web.conftest import client_of
 from tests.web.library import Author, create_tables, names
 from tests.web.serving import nothing_is_left, rude_client, serving
@@ -244,3 +249,43 @@ async def test_work_cannot_be_both_stopped_and_done_nevertheless(engine: AsyncEn
 
     with pytest.raises(ArgumentError, match="only one of them can be meant"):
         AsyncSessionMiddleware(FastAPI(), maker, rollback_on_disconnect=False, cancel_on_disconnect=True)
+
+
+@on_one
+@pytest.mark.parametrize("writes", [False, True])
+async def test_a_handler_that_heeds_no_cancellation_is_answered_once_and_rolled_back(
+    engine: AsyncEngine, observer: AsyncEngine, writes: bool
+) -> None:
+    """As one in a thread does."""
+    await create_tables(engine)
+    told = asyncio.Event()
+    done: list[str] = []
+    sent: list[Any] = []
+
+    async def handler(request: Request) -> Response:
+        session = request_session(request)
+        if writes:
+            session.add(Author(name="Lem"))
+        with anyio.CancelScope(shield=True):
+            await told.wait()
+        return Response("done", background=BackgroundTask(done.append, "work"))
+
+    async def receive() -> Any:
+        if not told.is_set():
+            asyncio.get_running_loop().call_later(0, told.set)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0)  # where a pending cancellation would strike
+        sent.append(message)
+
+    app = AsyncSessionMiddleware(
+        Starlette(routes=[Route("/", handler)]), async_sessionmaker(engine), cancel_on_disconnect=True
+    )
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "root_path": ""}
+    await app(scope, receive, send)
+
+    assert [message["status"] for message in sent if message["type"] == "http.response.start"] == [499]
+    assert done == []
+    assert await names(observer) == []
+    assert not engine.pool.status().holders

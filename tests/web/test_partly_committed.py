@@ -10,7 +10,16 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from aiosession import AsyncEngine, AsyncSession, SerializationError, async_sessionmaker, create_async_engine
+from aiosession import (
+    AsyncEngine,
+    AsyncSession,
+    SerializationError,
+    StaleDataError,
+    StatementTimeoutError,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
 from aiosession.events import listen
 from aiosession.ext.fastapi import (
     AsyncSessionMiddleware,
@@ -82,7 +91,7 @@ async def test_a_failure_of_the_only_work_invites_to_come_back(plain: FastAPI, o
 async def test_a_commit_of_what_was_only_read_is_nothing_to_warn_of(plain: FastAPI) -> None:
     @plain.post("/")
     async def read(session: SessionDep) -> None:
-        await session.scalars(select(Author).with_for_update())
+        await session.scalars(select(Author))
         await session.commit()
         raise busy()
 
@@ -175,3 +184,38 @@ async def test_an_application_that_is_called_again_for_a_request_remembers(plain
         await plain(scope, receive, send)  # type: ignore[arg-type]
 
     assert warns(await asked(repeating))  # type: ignore[arg-type]
+
+
+async def test_what_was_committed_is_not_forgotten_with_the_session_of_a_registry(engine: AsyncEngine) -> None:
+    await create_tables(engine)
+    registry = async_scoped_session(async_sessionmaker(engine))
+    app = FastAPI()
+    app.add_middleware(AsyncSessionMiddleware, sessions=registry)
+    add_problem_handlers(app)
+
+    @app.post("/")
+    async def begin_anew() -> None:
+        registry.add(Author(name="Lem"))
+        await registry.commit()
+        await registry.remove()
+        raise busy()
+
+    assert warns(await asked(app))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StaleDataError(table="author", operation="UPDATE", expected=1, matched=0),
+        StatementTimeoutError("SELECT 1", (), ValueError()),
+    ],
+    ids=["stale", "timeout"],
+)
+async def test_whatever_clients_repeat_warns(plain: FastAPI, error: Exception) -> None:
+    @plain.post("/")
+    async def twice(session: SessionDep) -> None:
+        session.add(Author(name="Lem"))
+        await session.commit()
+        raise error
+
+    assert warns(await asked(plain))

@@ -77,6 +77,19 @@ async def test_a_limit_that_the_connection_has_anyway_counts_if_it_is_shorter(
         assert await limit(session, following) == usual * 1_000
 
 
+@pytest.mark.without("mariadb", reason="sets it with each statement")
+async def test_a_limit_does_not_decide_what_a_transaction_sees(following: AsyncEngine, engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE TABLE seen (id integer)")
+
+    with deadline(20):
+        async with AsyncSession(following, isolation_level="REPEATABLE READ", read_only=True) as session:
+            assert await session.scalar(text("SHOW statement_timeout")) != "0"
+            async with engine.begin() as connection:
+                await connection.exec_driver_sql("INSERT INTO seen VALUES (1)")
+            assert (await session.scalars(text("SELECT id FROM seen"))).all() == [1]
+
+
 async def test_a_timeout_of_asyncio_can_be_handed_on(following: AsyncEngine) -> None:
     async with asyncio.timeout(20) as until:
         with deadline(until):

@@ -409,11 +409,20 @@ async def test_what_wraps_an_async_function_can_be_repeated(
     def wrapper(session: AsyncSession) -> Coroutine[Any, Any, None]:
         return add(1, session)
 
+    class Service:
+        async def work(self, session: AsyncSession) -> None:
+            await add(1, session)
+
+    @wraps(Service.work)
+    async def bound(session: AsyncSession) -> None:
+        await Service().work(session)
+
     await maker.retrying()(partial(add, 1))()
     await maker.retrying()(wrapper)()
+    await maker.retrying()(bound)()
     await maker.retrying()(lambda session: add(1, session))()
 
-    assert await value(observer) == 3
+    assert await value(observer) == 4
 
 
 async def test_a_function_that_cannot_be_awaited_is_refused_and_what_it_did_is_not_written(

@@ -66,7 +66,10 @@ class Exchange:
         """Pass a message on to the client; before the first one the work is settled."""
         if not self._is_settled and message["type"] == "http.response.start":
             self._is_settled = True
-            await self._settle(message["status"])
+            if self._was_left():
+                self.replace()
+            else:
+                await self._settle(message["status"])
         if self.replaced is not None:
             raise self.replaced
         await self._send(message)
@@ -96,8 +99,11 @@ class Exchange:
             self.replace(error)
 
     async def _is_client_gone(self) -> bool:
-        was_noticed = self._work is not None and self._work.cancel_called
-        return was_noticed or await self._incoming.is_client_gone()
+        return await self._incoming.is_client_gone()
+
+    def _was_left(self) -> bool:
+        """Whether the work was cancelled for want of a client, which a handler in a thread, for one, does not heed."""
+        return self._work is not None and self._work.cancel_called
 
     async def end(self) -> None:
         """Wait for nothing any more."""

@@ -59,21 +59,23 @@ def lifespan(
 
 async def _look_at(engines: Sequence[AsyncEngine], timeout: float, *, are_needed: bool) -> None:
     """Ask all databases; raise the error of the first one that does not answer, or warn of each."""
-    errors: dict[AsyncEngine, AioSessionError] = {}
+    errors: dict[AsyncEngine, Exception] = {}
 
     async def look_at(engine: AsyncEngine) -> None:
         try:
             await probe(engine, timeout)
-        except AioSessionError as error:
+        except Exception as error:
             errors[engine] = error
 
     await _side_by_side(look_at, engines)
+    for error in errors.values():
+        if not isinstance(error, AioSessionError):
+            raise error
     away = [engine for engine in engines if engine in errors]
     if away and are_needed:
-        error = errors[away[0]]
         names = ", ".join(map(repr, away))
-        error.add_note(f"{names}: needed to start; lifespan(engine, check=False) starts without")
-        raise error
+        errors[away[0]].add_note(f"{names}: needed to start; lifespan(engine, check=False) starts without")
+        raise errors[away[0]]
     for engine in away:
         _LOG.warning("starting although %r does not answer: %s", engine, type(errors[engine]).__name__)
 

@@ -48,7 +48,8 @@ class AsyncSessionMiddleware:
             body of the request has been read.
 
     Raises:
-        ArgumentError: An argument is not what it has to be; or *app* contains another middleware of the same name.
+        ArgumentError: An argument is not what it has to be; or *app* contains another middleware of the same name (in
+            a mounted application that shows at the first request only).
 
     """
 
@@ -130,19 +131,13 @@ class AsyncSessionMiddleware:
 
     async def _answer(self, unit: RequestSessions, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope.get("app")
-        work = anyio.CancelScope()
         exchange = Exchange(unit, receive, send, self._commit_on, notices_leaving=self._rolls_back_for_nobody)
         try:
             try:
-                with work:
-                    if self._cancels:
-                        exchange.cancel_for_nobody(work, scope)
-                    await self.app(scope, exchange.receive, exchange.send)
+                await self._run(exchange, scope)
             except Exception:
                 if exchange.replaced is None:
                     raise
-            if work.cancelled_caught:
-                exchange.replace()
             if exchange.replaced is not None:
                 apps = scope.get("app"), app
                 await _answer_instead(exchange.replaced.error, apps, scope, exchange.receive, send)
@@ -151,6 +146,16 @@ class AsyncSessionMiddleware:
                 await exchange.end()
             finally:
                 await unit.close()
+
+    async def _run(self, exchange: Exchange, scope: Scope) -> None:
+        if not self._cancels:
+            await self.app(scope, exchange.receive, exchange.send)
+            return
+        with anyio.CancelScope() as work:
+            exchange.cancel_for_nobody(work, scope)
+            await self.app(scope, exchange.receive, exchange.send)
+        if work.cancelled_caught:
+            exchange.replace()
 
 
 async def _answer_instead(
@@ -180,6 +185,8 @@ async def _answer_error(error: Exception, apps: tuple[Any, ...], scope: Scope, r
 def _layers(app: Any) -> Iterator[Any]:
     """Yield the middlewares that an application consists of, outermost first, as far as they show."""
     for _ in range(_MOST_LAYERS):
+        if app is None:
+            return
         yield app
         app = getattr(app, "app", None)
 

@@ -48,6 +48,8 @@ class Problem:
     """A word for programs."""
     detail: str
     """A sentence for people."""
+    may_be_repeated: bool = False
+    """Whether a client who reads this is likely to send the same request again."""
     is_passing: bool = False
     """Whether the same request may well succeed a little later; the work that failed has changed nothing."""
 
@@ -96,7 +98,10 @@ _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
         IntegrityError: Problem(409, "conflict", "The change does not fit the data that is there."),
         DataError: Problem(422, "value", "A value is of the wrong kind, too long or out of range."),
         StaleDataError: Problem(
-            409, "changed", "Somebody else has changed or deleted it in the meantime. Read it again, then repeat."
+            409,
+            "changed",
+            "Somebody else has changed or deleted it in the meantime. Read it again, then repeat.",
+            may_be_repeated=True,
         ),
         SerializationError: Problem(503, "busy", _BUSY, is_passing=True),
         DeadlockError: Problem(503, "busy", _BUSY, is_passing=True),
@@ -105,7 +110,7 @@ _PROBLEMS: Final[Mapping[type[Exception], Problem]] = MappingProxyType(
         DisconnectError: Problem(
             503, "unavailable", "The database cannot be reached. Try again later.", is_passing=True
         ),
-        StatementTimeoutError: Problem(504, "timeout", "The database took too long."),
+        StatementTimeoutError: Problem(504, "timeout", "The database took too long.", may_be_repeated=True),
         CommitOutcomeUnknownError: Problem(500, "outcome_unknown", _OUTCOME),
         PartialCommitError: _PARTLY,
     }
@@ -133,12 +138,12 @@ def problem_of(
 
     Args:
         error: What was raised.
-        connection: The request, or its ASGI scope. With it, what would be 503 is 500 if a session of the request has
-            committed something before: to repeat the request would do that twice.
+        connection: The request, or its ASGI scope. With it, what clients repeat (503, 504, a stale object's 409) is 500
+            if a session of the request has committed something before: to repeat the request would do that twice.
 
     """
     problem = _known(error)
-    if problem is None or connection is None or not problem.is_passing:
+    if problem is None or connection is None or not (problem.is_passing or problem.may_be_repeated):
         return problem
     scope = connection.scope if isinstance(connection, HTTPConnection) else connection
     # A message over a websocket is a request of its own, and nobody repeats those that were answered.

@@ -77,7 +77,8 @@ class RequestSessions:
     def has_committed(self) -> bool:
         """Whether a session of the request has committed something that it wrote, or may have."""
         sessions = (self.current, *self._extra)
-        return self._has_committed or any(each is not None and each.context.has_committed for each in sessions)
+        had = self._has_committed or (self._opened is not None and self._opened[0].has_committed)
+        return had or any(each is not None and each.context.has_committed for each in sessions)
 
     def session(self) -> AsyncSession:
         """Return the request's session."""
