@@ -4,9 +4,9 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Computed, ForeignKey, ForeignKeyConstraint, Integer, String, Table, func
+from sqlalchemy import JSON, Column, Computed, ForeignKey, ForeignKeyConstraint, Integer, String, Table, func, select
 
-from aiosession import AsyncEngine, DeclarativeBase, Mapped, mapped_column, relationship
+from aiosession import AsyncEngine, AsyncSession, DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Base(DeclarativeBase):
@@ -206,3 +206,17 @@ class Egg(Base):
 async def make_tables(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.create_all(Base.metadata)
+
+
+async def put(engine: AsyncEngine, *objects: object) -> None:
+    """Write objects with a session of its own; they come back detached."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        session.add_all(objects)
+        await session.commit()
+
+
+async def ages(engine: AsyncEngine) -> dict[str, int | None]:
+    """Return the ages of all persons, by name."""
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(Person.__table__.c.name, Person.__table__.c.age))
+        return dict(rows.all())

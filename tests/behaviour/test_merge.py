@@ -4,7 +4,7 @@ import asyncio
 import pickle
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from aiosession import AsyncEngine, AsyncSession, inspect, selectinload
 from aiosession.errors import ArgumentError, InvalidRequestError, ObjectNotFoundError, StaleDataError, UnmappedError
@@ -14,7 +14,9 @@ from tests.behaviour.flush_model import (
     Letter,
     Person,
     Pet,
+    ages,
     make_tables,
+    put,
 )
 
 
@@ -22,19 +24,6 @@ from tests.behaviour.flush_model import (
 async def _tables(engine: AsyncEngine, statements: StatementLog) -> None:
     await make_tables(engine)
     statements.clear()
-
-
-async def put(engine: AsyncEngine, *objects: object) -> None:
-    """Write objects with a session of its own; they come back detached."""
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        session.add_all(objects)
-        await session.commit()
-
-
-async def ages(engine: AsyncEngine) -> dict[str, int | None]:
-    async with engine.connect() as connection:
-        rows = await connection.execute(select(Person.__table__.c.name, Person.__table__.c.age))
-        return dict(rows.all())
 
 
 # The five steps

@@ -19,6 +19,7 @@ from tests.behaviour.flush_model import (
     Shelf,
     Worker,
     make_tables,
+    put,
 )
 
 
@@ -26,19 +27,6 @@ from tests.behaviour.flush_model import (
 async def _tables(engine: AsyncEngine, statements: StatementLog) -> None:
     await make_tables(engine)
     statements.clear()
-
-
-async def put(engine: AsyncEngine, *objects: object) -> None:
-    """Write objects with a session of its own; they come back detached."""
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        session.add_all(objects)
-        await session.commit()
-
-
-async def ages(engine: AsyncEngine) -> dict[str, int | None]:
-    async with engine.connect() as connection:
-        rows = await connection.execute(select(Person.__table__.c.name, Person.__table__.c.age))
-        return dict(rows.all())
 
 
 async def test_a_list_takes_one_statement_per_class_and_one_per_collection(

@@ -12,6 +12,7 @@ from tests.behaviour.flush_model import (
     Person,
     Pet,
     make_tables,
+    put,
 )
 
 
@@ -19,13 +20,6 @@ from tests.behaviour.flush_model import (
 async def _tables(engine: AsyncEngine, statements: StatementLog) -> None:
     await make_tables(engine)
     statements.clear()
-
-
-async def put(engine: AsyncEngine, *objects: object) -> None:
-    """Write objects with a session of its own; they come back detached."""
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        session.add_all(objects)
-        await session.commit()
 
 
 async def test_without_load_nothing_is_sent_and_nothing_is_changed(
