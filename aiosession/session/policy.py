@@ -185,7 +185,9 @@ def _check_first_parameter(function: Callable[..., Any], name: str) -> None:
     except ValueError:  # it does not say
         return
     if not parameters or parameters[0].kind not in _POSITIONAL:
-        raise ArgumentError(f"{name} has no parameter for the session: write `async def {name}(session, ...)`")
+        raise ArgumentError(
+            f"{name} has no parameter for the session: write `async def {name.rpartition('.')[2]}(session, ...)`"
+        )
     if parameters[0].name in {"self", "cls"}:
         raise ArgumentError(
             f"{name} is a method, and what retrying() repeats takes the session first: decorate a function within the "
