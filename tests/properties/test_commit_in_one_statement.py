@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, text
 
 from aiosession import AsyncEngine, AsyncSession, IntegrityError, StaleDataError, create_async_engine
-from aiosession.testing.postgres import PostgresCluster
 from tests.ledger_model import ACCOUNT, ENTRY, Account, Base, Entry, Owner, make_rows, seen
 
 
@@ -82,9 +81,9 @@ TWO_FAULTS = [Step("entry", 101, 1), Step("drop", 101, 0), Step("loss", 101, 0)]
 @example(todo=TWO_FAULTS)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(todo=steps)
-def test_one_statement_does_what_several_do(postgres: PostgresCluster, todo: list[Step]) -> None:
+def test_one_statement_does_what_several_do(postgresql_url: str, todo: list[Step]) -> None:
     async def both() -> tuple[tuple[object, ...], tuple[object, ...]]:
-        engine = create_async_engine(postgres.url())
+        engine = create_async_engine(postgresql_url)
         try:
             async with engine.begin() as connection:
                 await connection.create_all(Base.metadata)
