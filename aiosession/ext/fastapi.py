@@ -60,9 +60,8 @@ async def _undone_by_errors(connection: HTTPConnection, name: str) -> AsyncItera
         yield session
     except Exception:
         if not sessions.is_answered:
-            with suppress(
-                ConcurrentUseError
-            ):  # of a task that was left behind: it is told of when the session is closed
+            # In use by a task that was left behind, it is told of when it is closed.
+            with suppress(ConcurrentUseError):
                 await session.rollback()
         raise
 

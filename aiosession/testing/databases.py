@@ -18,10 +18,10 @@ T = TypeVar("T")
 _IN_MEMORY: Final = frozenset({None, "", ":memory:", "file::memory:"})
 _EXISTS: Final = {
     "postgresql": text("SELECT count(*) FROM pg_database WHERE datname = :name"),
-    "mariadb": text("SELECT count(*) FROM information_schema.schemata WHERE schema_name = :name"),
+    **dict.fromkeys(
+        ("mariadb", "mysql"), text("SELECT count(*) FROM information_schema.schemata WHERE schema_name = :name")
+    ),
 }
-
-
 _LONGEST_NAME: Final = 63
 """Bytes; PostgreSQL cuts what is longer, which would be the database of another worker."""
 

@@ -210,8 +210,7 @@ class SessionContext:
         level = self.level or self.enter()
         if isinstance(bind, ReplicatedEngine):
             bind = self.reads.place(bind, level, pure=pure, flushing=self.flushing)
-        write = not pure and may_write(clause)
-        wire = await level.wire(bind, pure=pure, write=write, lone=lone)
+        wire = await level.wire(bind, pure=pure, write=not pure and may_write(clause), lone=lone)
         if not pure and may_change(clause):
             self.has_written = True
             self.deeds.are_committed |= level.autocommits

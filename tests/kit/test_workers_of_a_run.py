@@ -56,7 +56,15 @@ def test_workers_on_postgresql_have_databases_of_their_own(suite: pytest.Pyteste
 def test_workers_on_mariadb_have_databases_of_their_own(suite: pytest.Pytester, mariadb: MariadbServer) -> None:
     run(suite, mariadb.url()).assert_outcomes(passed=4)
 
-    assert asyncio.run(mariadb_databases(mariadb)) == ["test_gw0", "test_gw1"]
+    assert {"test_gw0", "test_gw1"} <= set(asyncio.run(mariadb_databases(mariadb)))
+
+
+@pytest.mark.mariadb
+def test_a_url_of_mysql_gets_a_database_beside_it(mariadb: MariadbServer, tmp_path: Path) -> None:
+    url = mariadb.url().replace("mariadb+", "mysql+")
+
+    assert database_of("gw8", url, tmp_path) == f"{url}_gw8" == database_of("gw8", url, tmp_path)
+    assert "test_gw8" in asyncio.run(mariadb_databases(mariadb))
 
 
 def test_workers_on_sqlite_have_files_beside_the_one_of_the_run(suite: pytest.Pytester) -> None:
